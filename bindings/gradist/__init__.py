@@ -1,0 +1,18 @@
+"""How the gradients of single training examples are distributed along an SGD trajectory, and how well each estimator of
+their mean does.
+
+    trace = gradist.run(data="digits", iterations=500)     # train, measure, trace
+    trace.plot()
+    trace = gradist.open("trace.h5")                       # also while a run still writes it
+    m = gradist.measure(model, loss_fn, (inputs, targets)) # any nn.Module
+"""
+
+import torch as _torch  # noqa: F401  the core links against its libraries
+
+from gradist._core import Moments, __version__
+from gradist.clustering import Clustering, cluster
+from gradist.measurement import Measurement, measure
+from gradist.trace import Trace, open
+from gradist.trajectory import run
+
+__all__ = ["Clustering", "Measurement", "Moments", "Trace", "__version__", "cluster", "measure", "open", "run"]

@@ -1,0 +1,374 @@
+"""The figures of a trace: each function takes a `gradist.Trace` and returns a matplotlib figure, ready for a paper.
+
+Curves are a rolling mean over `window` log points with one standard deviation as a band, as in [Faghri20] Fig. 3; the values
+themselves lie behind it as faint points. Every estimator has one colour everywhere, told apart by the colour-blind too.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
+from numpy.typing import NDArray
+
+from gradist.trace import Trace
+
+__all__ = [
+    "FIGURES",
+    "average_variance",
+    "available",
+    "cluster_sizes",
+    "layers",
+    "losses",
+    "make_figure",
+    "normalized_variance",
+    "squared_norms",
+    "variances",
+]
+
+Array = NDArray[Any]
+
+# Okabe and Ito's palette; the two minibatches of plain SGD share a hue.
+COLORS = {"sg-b": "#0072b2", "sg-2b": "#56b4e9", "svrg": "#d55e00", "gc": "#009e73"}
+_OTHER_COLORS = ("#cc79a7", "#e69f00", "#555555", "#b8a900")
+_GRAY = "#555555"
+_MAX_PANELS = 12
+
+_STYLE: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "lines.linewidth": 1.2,
+    "lines.solid_capstyle": "round",
+    "figure.dpi": 150,
+    "savefig.dpi": 300,
+    "pdf.fonttype": 42,  # text stays text in the PDF
+    "svg.fonttype": "none",
+    "svg.hashsalt": "gradist",
+}
+
+
+class TraceFigure(Figure):
+    """A matplotlib figure that notebooks show without `pyplot`, and that keeps the style when it is drawn or saved."""
+
+    def savefig(self, *args: Any, **options: Any) -> None:
+        with mpl.rc_context(_STYLE):
+            super().savefig(*args, **options)
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=150)
+        return buffer.getvalue()
+
+
+# ---- figures
+
+
+def variances(trace: Trace, *, width: float = 6.5, window: int | None = None) -> Figure:
+    """Average and normalized variance of all estimators, side by side."""
+    return _estimator_panels(trace, ("average_variance", "normalized_variance"), width, 2.6, window)
+
+
+def average_variance(trace: Trace, *, width: float = 3.4, window: int | None = None) -> Figure:
+    """tr Cov[estimate] / P of every estimator."""
+    return _estimator_panels(trace, ("average_variance",), width, 2.6, window)
+
+
+def normalized_variance(trace: Trace, *, width: float = 3.4, window: int | None = None) -> Figure:
+    """Mean over coordinates of Var[estimate] / E[estimate^2] of every estimator."""
+    return _estimator_panels(trace, ("normalized_variance",), width, 2.6, window)
+
+
+def losses(trace: Trace, *, width: float = 6.5) -> Figure:
+    """Loss and accuracy on the training and the test set."""
+    series = trace.trajectory
+    quantities = [name for name in ("loss", "accuracy") if _any_finite(series, f"train_{name}", f"test_{name}")]
+    figure, panels = _panels(len(quantities), width, 2.2)
+    for axes, quantity in zip(panels, quantities, strict=True):
+        for part, color, style in (("train", "black", "-"), ("test", "#d55e00", "--")):
+            if _any_finite(series, f"{part}_{quantity}"):
+                axes.plot(trace.iterations, series[f"{part}_{quantity}"], style, color=color, label=part)
+        if quantity == "loss":
+            _log_scale(axes, [series[name] for name in ("train_loss", "test_loss") if name in series])
+        _label(axes, quantity.capitalize())
+        axes.legend()
+    return figure
+
+
+def layers(trace: Trace, *, width: float = 6.5, window: int | None = None) -> Figure:
+    """Average variance of every parameter of the model, one panel each; the first twelve where there are more."""
+    values = {name: trace[name].layers for name in trace.estimators}
+    shown = trace.layers[:_MAX_PANELS]
+    columns = 2 if len(shown) <= 4 else 3
+    figure, panels = _panels(len(shown), width, 1.7, columns=columns, share_y=False)
+    for axes, layer in zip(panels, shown, strict=True):
+        curves = {name: values[name][layer] for name in trace.estimators if layer in values[name]}
+        _curves(axes, trace.iterations, curves, window)
+        axes.set_title(layer, loc="left")
+    _common_labels(figure, panels, columns, "Average variance")
+    if len(trace.layers) > len(shown):
+        figure.suptitle(f"{len(shown)} of {len(trace.layers)} parameters", fontsize=8)
+    _estimator_legend(figure, trace.estimators)
+    return figure
+
+
+def cluster_sizes(trace: Trace, *, width: float = 6.5) -> Figure:
+    """Sizes of the clusters after each refresh, the largest first, and their spread over the run."""
+    sizes = _cluster_sizes(trace)
+    name, refresh = next(iter(sizes.items()))
+    figure, panels = _panels(2, width, 2.4)
+    ranked = -np.sort(-refresh["sizes"].astype(float), axis=1)
+    _ranked_sizes(panels[0], ranked, refresh["iteration"])
+    _spread_over_refreshes(panels[1], ranked, refresh["iteration"], color_of(name))
+    return figure
+
+
+def squared_norms(trace: Trace, *, width: float = 6.5) -> Figure:
+    """Quantiles of the squared norms of single-example gradients, and the share that the largest 1 % carry."""
+    gradients = trace.gradients
+    with_share = _any_finite(gradients, "top_percent_share")
+    figure, panels = _panels(2 if with_share else 1, width, 2.4)
+    _quantile_fan(panels[0], trace.iterations, gradients.squared_norm_quantiles)
+    if with_share:
+        axes = panels[1]
+        axes.plot(trace.iterations, 100 * gradients.top_percent_share, color="black")
+        axes.axhline(50, color=_GRAY, linewidth=0.6, linestyle=":")
+        axes.set_ylim(0, 100)
+        _label(axes, "Share of the largest 1 % (%)")
+    return figure
+
+
+FIGURES: dict[str, Callable[..., Figure]] = {
+    "variances": variances,
+    "average-variance": average_variance,
+    "normalized-variance": normalized_variance,
+    "losses": losses,
+    "layers": layers,
+    "cluster-sizes": cluster_sizes,
+    "squared-norms": squared_norms,
+}
+
+
+def available(trace: Trace) -> list[str]:
+    """The figures for which the trace has values."""
+    with_values = {
+        "losses": _any_finite(trace.trajectory, "train_loss", "test_loss", "train_accuracy", "test_accuracy"),
+        "layers": bool(trace.layers),
+        "cluster-sizes": bool(_cluster_sizes(trace)),
+        "squared-norms": _any_finite(trace.gradients, "squared_norm_quantiles"),
+    }
+    for quantity in ("average_variance", "normalized_variance"):
+        with_values[quantity.replace("_", "-")] = any(_any_finite(trace[name], quantity) for name in trace.estimators)
+    with_values["variances"] = with_values["average-variance"] and with_values["normalized-variance"]
+    return [name for name in FIGURES if with_values[name]]
+
+
+def make_figure(name: str, trace: Trace, **options: Any) -> Figure:
+    """A figure by its name."""
+    if name not in FIGURES:
+        raise ValueError(f"figure = {name!r}, must be one of {', '.join(FIGURES)}")
+    if name not in available(trace):
+        raise ValueError(f"{trace.path} has no values for figure {name!r}; it has those for {', '.join(available(trace))}")
+    with mpl.rc_context(_STYLE):
+        return FIGURES[name](trace, **options)
+
+
+def color_of(estimator: str, others: Sequence[str] = ()) -> str:
+    """The estimator's colour: its own, or the next free one for names that are not known here."""
+    unknown = [name for name in others if name not in COLORS] or [estimator]
+    return COLORS.get(estimator) or _OTHER_COLORS[unknown.index(estimator) % len(_OTHER_COLORS)]
+
+
+def rolling(values: Array, window: int) -> tuple[Array, Array]:
+    """Mean and standard deviation over `window` neighbours, fewer at both ends; NaN entries are left out."""
+    padded = np.pad(values.astype(float), (window // 2, (window - 1) // 2), constant_values=np.nan)
+    neighbours = np.ma.masked_invalid(np.lib.stride_tricks.sliding_window_view(padded, window))
+    return neighbours.mean(axis=1).filled(np.nan), neighbours.std(axis=1).filled(np.nan)
+
+
+def default_window(points: int) -> int:
+    """Wide enough to calm the curves, narrow beside the run: 1/40 of the log points, odd."""
+    return 2 * (points // 80) + 1
+
+
+# ---- parts of figures
+
+
+_LABELS = {"average_variance": "Average variance", "normalized_variance": "Normalized variance"}
+
+
+def _estimator_panels(trace: Trace, quantities: Sequence[str], width: float, height: float, window: int | None) -> Figure:
+    figure, panels = _panels(len(quantities), width, height)
+    for axes, quantity in zip(panels, quantities, strict=True):
+        curves = {name: trace[name][quantity] for name in trace.estimators if _any_finite(trace[name], quantity)}
+        _curves(axes, trace.iterations, curves, window)
+        _intervals(axes, trace, quantity)
+        _label(axes, _LABELS[quantity])
+    _estimator_legend(figure, trace.estimators)
+    return figure
+
+
+def _curves(axes: Axes, iterations: Array, curves: dict[str, Array], window: int | None) -> None:
+    window = window or default_window(len(iterations))
+    for name, values in curves.items():
+        color = color_of(name, list(curves))
+        positive = np.where(values > 0, values, np.nan)  # what a log axis can show
+        if not np.isfinite(positive).any():
+            continue
+        if window == 1:
+            axes.plot(iterations, positive, color=color, marker="o" if len(iterations) == 1 else None, markersize=2)
+            continue
+        mean, deviation = rolling(positive, window)
+        axes.plot(iterations, positive, ".", color=color, markersize=2, alpha=0.25, markeredgewidth=0, rasterized=True)
+        lowest = np.nanmin(positive)
+        axes.fill_between(
+            iterations, np.maximum(mean - deviation, lowest), mean + deviation, color=color, alpha=0.2, linewidth=0
+        )
+        axes.plot(iterations, mean, color=color)
+    _log_scale(axes, list(curves.values()))
+
+
+def _intervals(axes: Axes, trace: Trace, quantity: str) -> None:
+    """The 95 % intervals of a measurement by subset or sampling, as thin bars."""
+    if quantity != "average_variance":
+        return
+    for name in trace.estimators:
+        series = trace[name]
+        if _any_finite(series, "ci_low"):
+            axes.vlines(
+                trace.iterations, series.ci_low, series.ci_high, color=color_of(name, trace.estimators), alpha=0.2, linewidth=0.6
+            )
+
+
+def _ranked_sizes(axes: Axes, ranked: Array, iterations: Array) -> None:
+    shades = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(ranked)))
+    ranks = np.arange(1, ranked.shape[1] + 1)
+    for sizes, shade in zip(ranked, shades, strict=True):
+        axes.step(ranks, np.where(sizes > 0, sizes, np.nan), where="mid", color=shade, linewidth=0.9)
+    ends = [(0, "first"), (len(ranked) - 1, "last")][: len(ranked)]
+    handles = [Line2D([], [], color=shades[i], label=f"{word} refresh ({iterations[i]:,})") for i, word in ends]
+    _legend_above(axes, handles)
+    _log_scale(axes, [ranked])
+    _label(axes, "Examples", x_label="Cluster, largest first")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _spread_over_refreshes(axes: Axes, ranked: Array, iterations: Array, color: str) -> None:
+    _bands(axes, iterations, np.quantile(ranked, (0, 0.1, 0.25, 0.5, 0.75, 0.9, 1), axis=1).T, color)
+    axes.axhline(ranked.mean(), color=_GRAY, linewidth=0.6, linestyle=":")
+    _log_scale(axes, [ranked])
+    _label(axes, "Examples in a cluster")
+    _band_legend(axes, color, ("smallest to largest", "10 to 90 %", "25 to 75 %", "median"))
+
+
+def _quantile_fan(axes: Axes, iterations: Array, quantiles: Array) -> None:
+    levels = np.linspace(0, 1, quantiles.shape[1])
+    chosen = [int(np.abs(levels - level).argmin()) for level in (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)]
+    positive = np.where(quantiles > 0, quantiles, np.nan)
+    _bands(axes, iterations, positive[:, chosen], "#0072b2")
+    axes.plot(iterations, positive[:, -1], color=_GRAY, linewidth=0.8, linestyle="--")
+    _log_scale(axes, [positive[:, chosen[0] :]])
+    _label(axes, r"Squared norm $\|g_i\|^2$")
+    _band_legend(axes, "#0072b2", ("5 to 95 %", "10 to 90 %", "25 to 75 %", "median"), maximum="largest")
+
+
+def _bands(axes: Axes, x: Array, edges: Array, color: str) -> None:
+    """Three nested bands and the line in their middle: edges [T, 7]."""
+    one_point = len(x) == 1
+    for depth, alpha in enumerate((0.12, 0.18, 0.3)):
+        low, high = edges[:, depth], edges[:, -1 - depth]
+        if one_point:
+            axes.vlines(x, low, high, color=color, alpha=alpha, linewidth=6)
+        else:
+            axes.fill_between(x, low, high, color=color, alpha=alpha, linewidth=0)
+    axes.plot(x, edges[:, edges.shape[1] // 2], color=color, marker="o" if one_point else None)
+
+
+def _band_legend(axes: Axes, color: str, labels: Sequence[str], maximum: str | None = None) -> None:
+    opacities = (0.12, 0.27, 0.49)  # nested bands lie over each other
+    handles: list[Any] = [Line2D([], [], color=_GRAY, linewidth=0.8, linestyle="--", label=maximum)] if maximum else []
+    handles += [
+        Patch(color=color, alpha=alpha, linewidth=0, label=label)
+        for alpha, label in zip(opacities, labels, strict=False)
+    ]
+    handles.append(Line2D([], [], color=color, label=labels[-1]))
+    _legend_above(axes, handles)
+
+
+def _legend_above(axes: Axes, handles: list[Any]) -> None:
+    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, handlelength=1.2, columnspacing=1)
+
+
+def _panels(
+    count: int, width: float, height: float, columns: int | None = None, share_y: bool = False
+) -> tuple[TraceFigure, list[Axes]]:
+    columns = columns or count
+    rows = math.ceil(count / columns)
+    figure = TraceFigure(figsize=(width, height * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=False, sharey=share_y)
+    panels: list[Axes] = list(grid.flat)
+    for spare in panels[count:]:
+        spare.remove()
+    return figure, panels[:count]
+
+
+def _label(axes: Axes, y_label: str, x_label: str = "Iteration") -> None:
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.margins(x=0.01)
+    if x_label == "Iteration":
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+
+
+def _common_labels(figure: Figure, panels: Sequence[Axes], columns: int, y_label: str) -> None:
+    for index, axes in enumerate(panels):
+        _label(axes, y_label if index % columns == 0 else "", "Iteration")
+        if index + columns < len(panels):
+            axes.set_xlabel("")
+
+
+def _log_scale(axes: Axes, values: Iterable[Array]) -> None:
+    """A log axis where there is something positive to show; labels at decades, or between them when there is less than one."""
+    seen = np.concatenate([np.ravel(each) for each in values])
+    seen = seen[np.isfinite(seen) & (seen > 0)]
+    if len(seen) == 0:
+        return
+    axes.set_yscale("log")
+    if seen.max() / seen.min() > 30:
+        axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _estimator_legend(figure: Figure, estimators: Sequence[str]) -> None:
+    handles = [Line2D([], [], color=color_of(name, estimators), label=name.upper()) for name in estimators]
+    figure.legend(handles=handles, loc="outside upper center", ncols=max(1, len(handles)), handlelength=1.4)
+
+
+def _any_finite(series: Any, *names: str) -> bool:
+    return any(name in series and bool(np.isfinite(series[name]).any()) for name in names)
+
+
+def _cluster_sizes(trace: Trace) -> dict[str, Any]:
+    found = trace.refreshes.items()
+    return {name: refresh for name, refresh in found if "sizes" in refresh and refresh["sizes"].size > 0}

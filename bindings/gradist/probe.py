@@ -1,0 +1,194 @@
+"""Per-example gradients of any `nn.Module`: what estimators and clustering see of a model and its training set."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gradist import _core
+
+__all__ = ["Data", "LossFunction", "ModelSource", "check_separable", "probed", "unchanged"]
+
+Data = tuple[Any, Any]
+"""Inputs and targets: tensors whose dimension 0 is the examples, or tuples, lists or dicts of such. A tuple or list of inputs
+is passed to the model as arguments, a dict as keywords."""
+
+LossFunction = Callable[[Any, Any], Tensor]
+"""loss_fn(outputs, targets) -> [B], one loss an example."""
+
+
+class ModelSource:
+    """A model, a loss and N examples, as the core's `PythonSource` asks for them.
+
+    Layers of the rule table (`nn.Linear`) are recorded by a tape. Whatever else uses a parameter is found by autograd and
+    measured exactly, one example at a time. `coverage` says which parameter was measured how.
+    """
+
+    def __init__(self, model: nn.Module, loss_fn: LossFunction, data: Data) -> None:
+        # A compiled model would bypass the layers' recorded forward.
+        self.model: nn.Module = getattr(model, "_orig_mod", model)
+        self.loss_fn = loss_fn
+        self.inputs, self.targets = data
+        self.examples = _count_examples(self.inputs, self.targets)
+        named = [(name, each) for name, each in self.model.named_parameters() if each.requires_grad]
+        if not named:
+            raise ValueError("the model has no parameter that requires gradients, must have one to measure")
+        self.parameter_names = [name for name, _ in named]
+        self.parameters = [each for _, each in named]
+        self.coverage: dict[str, str] = {}
+
+    def losses(self, indices: Tensor) -> Tensor:
+        """f_i for the examples `indices` [B], by a plain forward pass."""
+        losses = self.loss_fn(_apply(self.model, _take(self.inputs, indices)), _take(self.targets, indices))
+        if not isinstance(losses, Tensor) or losses.shape != indices.shape:
+            shape = list(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
+            raise ValueError(
+                f"loss_fn returned {shape} for {len(indices)} examples, must return one loss each, [{len(indices)}]: "
+                'losses of torch.nn do with reduction="none"'
+            )
+        return losses
+
+    def gradients(self, indices: Tensor) -> _core.GradientBatch:
+        """g_i of the examples `indices` [B]."""
+        with torch.enable_grad():
+            tape = _core.Tape()
+            with probed(self.model, tape):
+                losses = self.losses(indices)
+            batch = tape.backward(losses, self.parameters, lambda i: self.losses(indices[i : i + 1])[0])
+        self.coverage = dict(zip(self.parameter_names, batch.methods, strict=True))
+        return batch
+
+    def weighted_gradient(self, indices: Tensor, weights: Tensor) -> list[Tensor]:
+        """sum_i w_i g_i by one plain backward pass, for models whose examples do not separate too."""
+        with torch.enable_grad():
+            losses = self.losses(indices)
+            total = (losses * weights.to(losses)).sum()
+            return list(torch.autograd.grad(total, self.parameters, allow_unused=True, materialize_grads=True))
+
+
+@contextlib.contextmanager
+def probed(model: nn.Module, tape: _core.Tape) -> Iterator[None]:
+    """Sends the linear layers of `model` through `tape`; the layers are as before afterwards."""
+    layers = [layer for layer in model.modules() if _is_covered(layer)]
+    try:
+        for layer in layers:
+            layer.forward = _recorded_forward(tape, layer)  # type: ignore[method-assign]
+        yield
+    finally:
+        for layer in layers:
+            layer.__dict__.pop("forward", None)
+
+
+@contextlib.contextmanager
+def unchanged(model: nn.Module) -> Iterator[None]:
+    """Buffers (running statistics) and torch's random state are as before afterwards."""
+    buffers = {name: each.clone() for name, each in model.named_buffers()}
+    devices = {each.device for each in model.parameters() if each.device.type == "cuda"}
+    with torch.random.fork_rng(devices=list(devices)):
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, each in model.named_buffers():
+                    each.copy_(buffers[name])
+
+
+def check_separable(source: ModelSource) -> None:
+    """Refuses a model for which the loss of an example is no function of that example alone."""
+    for name, layer in source.model.named_modules():
+        if reason := _inseparable(layer):
+            raise ValueError(f"layer {name or 'model'!r} ({type(layer).__name__}) {reason}; {_WAYS_OUT}")
+    _check_alone_as_in_batch(source)
+
+
+# ---- layers
+
+_WAYS_OUT = (
+    "so single examples have no gradient of their own: call model.eval() first, or measure with method=\"sampled\" "
+    "(sg-b, sg-2b, and gc with a clustering)"
+)
+
+
+def _is_covered(layer: nn.Module) -> bool:
+    """Whether the layer is exactly y = x W^T + b with plain parameters: no subclass's own forward, nobody's override."""
+    return (
+        isinstance(layer, nn.Linear)
+        and type(layer).forward is nn.Linear.forward
+        and "forward" not in layer.__dict__
+        and "weight" in layer._parameters
+    )
+
+
+def _recorded_forward(tape: _core.Tape, layer: nn.Module) -> Callable[[Tensor], Tensor]:
+    # Weight and bias are looked up at the call: pruning and weight norm put another tensor in their place before it.
+    def forward(input: Tensor) -> Tensor:
+        return tape.linear(input, layer.weight, layer.bias)  # type: ignore[arg-type]
+
+    return forward
+
+
+def _inseparable(layer: nn.Module) -> str:
+    if isinstance(layer, nn.modules.batchnorm._BatchNorm) and (layer.training or layer.running_mean is None):
+        return "mixes the examples of a batch by its statistics"
+    if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.training and layer.p > 0:
+        return "drops at random"
+    if isinstance(layer, nn.MultiheadAttention | nn.RNNBase) and layer.training and layer.dropout > 0:
+        return "drops at random"
+    if isinstance(layer, nn.RReLU) and layer.training:
+        return "is random"
+    return ""
+
+
+def _check_alone_as_in_batch(source: ModelSource, examples: int = 3) -> None:
+    """A few losses, each alone and all in one batch: catches what no list of layers can know."""
+    indices = torch.arange(min(examples, source.examples))
+    with torch.no_grad():
+        together = source.losses(indices).double()
+        alone = torch.cat([source.losses(indices[i : i + 1]) for i in range(len(indices))])
+    tolerance = 10 * torch.finfo(alone.dtype).eps ** 0.5
+    if not torch.allclose(together, alone.double(), rtol=tolerance, atol=tolerance, equal_nan=True):
+        raise ValueError(
+            "the loss of an example changes with the others in its batch, or from call to call, "
+            + _WAYS_OUT
+        )
+
+
+# ---- nested inputs
+
+
+def _take(values: Any, indices: Tensor) -> Any:
+    """The examples `indices` of a tensor, or of every tensor in a tuple, list or dict."""
+    if isinstance(values, Tensor):
+        return values.index_select(0, indices.to(values.device))
+    if isinstance(values, Mapping):
+        return {name: _take(each, indices) for name, each in values.items()}
+    return [_take(each, indices) for each in values]
+
+
+def _apply(model: nn.Module, inputs: Any) -> Any:
+    if isinstance(inputs, Tensor):
+        return model(inputs)
+    return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
+
+
+def _tensors(values: Any, name: str) -> list[Tensor]:
+    if isinstance(values, Tensor):
+        return [values]
+    if isinstance(values, Mapping):
+        values = list(values.values())
+    if isinstance(values, Sequence) and not isinstance(values, str):
+        return [tensor for each in values for tensor in _tensors(each, name)]
+    raise ValueError(f"{name} hold a {type(values).__name__}, must be tensors, or tuples, lists or dicts of them")
+
+
+def _count_examples(inputs: Any, targets: Any) -> int:
+    tensors = _tensors(inputs, "inputs") + _tensors(targets, "targets")
+    sizes = {each.shape[0] if each.dim() else None for each in tensors}
+    if len(sizes) != 1 or sizes & {0, None}:
+        shapes = ", ".join(str(list(each.shape)) for each in tensors)
+        raise ValueError(f"inputs and targets have shapes {shapes}, must agree in dimension 0, the examples, and not be empty")
+    return int(tensors[0].shape[0])

@@ -1,0 +1,30 @@
+"""A progress bar with an ETA for runs, by tqdm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["ProgressBar"]
+
+
+class ProgressBar:
+    """What the core tells about a run, as a tqdm bar: in notebooks a widget where there is one, else a line of text."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def begin(self, total: int) -> None:
+        from tqdm import auto
+
+        self._bar = auto.tqdm(total=total, unit="it", dynamic_ncols=True)
+
+    def logged(self, iteration: int, train_loss: float) -> None:
+        self._bar.set_postfix(loss=f"{train_loss:.3g}", refresh=False)
+        self.progressed(iteration)
+
+    def progressed(self, iteration: int) -> None:
+        self._bar.update(iteration - self._bar.n)
+
+    def end(self) -> None:
+        if self._bar is not None:
+            self._bar.close()

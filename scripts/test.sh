@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Sets gradist up and runs all its tests: C++ (ctest), Python (pytest) and the notebooks.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+scripts/setup.sh
+echo "== Building the C++ tests in build/release"
+cmake --build build/release --parallel "${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}"
+echo "== ctest"
+ctest --test-dir build/release --output-on-failure --parallel "${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}"
+echo "== pytest: tests/python and the notebooks"
+.venv/bin/python -m pytest tests/python
+.venv/bin/python -m pytest --nbmake notebooks

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace gradist {
+
+/// N examples: what a network sees and what it should say.
+struct Dataset {
+  at::Tensor inputs = {};   ///< [N, ...] float32; images [N, channels, height, width]
+  at::Tensor targets = {};  ///< [N], int64 classes 0..classes-1, or float32 numbers for regression
+  int64_t classes = 0;      ///< 0: regression
+  std::string name = {};
+
+  /// N.
+  int64_t size() const { return inputs.size(0); }
+
+  /// Numbers in one example's input.
+  int64_t features() const { return inputs.numel() / size(); }
+
+  /// Numbers a network says about one example.
+  int64_t outputs() const { return classes > 0 ? classes : 1; }
+
+  /// The same examples on another device or in another floating-point type; classes stay int64.
+  Dataset to(at::Device device, at::ScalarType dtype) const;
+};
+
+struct DataSplit {
+  Dataset train;
+  Dataset test;
+};
+
+/// Which data, and what is done to it; corruption and duplicates change the training set only.
+struct DataOptions {
+  std::string data = "digits";
+  std::string data_dir = {};      ///< folder of the data set's own files; digits need none
+  double label_corruption = 0;    ///< fraction of training labels changed to another class
+  int64_t duplicate_points = 0;   ///< training points that are repeated until they make up ...
+  double duplicate_fraction = 0;  ///< ... this fraction of the training set, N unchanged
+  uint64_t seed = 0;
+  bool standardize = true;  ///< subtract the training set's mean, divide by its deviation
+};
+
+/// Names that DataOptions::data takes.
+const std::vector<std::string>& data_names();
+
+/// Checks all that can be checked without reading the data.
+void validate(const DataOptions& options);
+
+/// Reads the data and applies, in this order: standardisation (by the numbers of the training set
+/// as read, for both sets), label corruption, duplicates (so that the copies of a point agree in
+/// their label too). Same options, same result.
+DataSplit load_data(const DataOptions& options);
+
+}  // namespace gradist

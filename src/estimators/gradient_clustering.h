@@ -1,0 +1,34 @@
+#pragma once
+
+#include "estimators/gradient_estimator.h"
+#include "gc/lloyd.h"
+
+#include <string>
+
+namespace gradist {
+
+/// Gradient Clustering: stratified draws from clusters of per-example gradients, [Faghri20] Eq. 1. One draw a cluster when
+/// K = B; for K < B whole draws b_k in proportion to N_k. tr Cov = N^-2 sum_k N_k^2 V_k / b_k, Proposition 3.1.
+class GradientClustering final : public GradientEstimator {
+ public:
+  GradientClustering(std::string name, int64_t draws, LloydOptions options);
+
+  std::string name() const override { return name_; }
+  const SamplingDesign& design() const override { return design_; }
+  const Clustering* clustering() const override { return &clustering_; }
+
+  /// Clusters the examples anew at the present parameters.
+  int64_t refresh(GradientSource& source, at::Generator& generator) override;
+
+  /// Samples from clusters made elsewhere.
+  void set_clustering(Clustering clustering);
+
+ private:
+  std::string name_;
+  int64_t draws_;
+  LloydOptions options_;
+  Clustering clustering_;
+  SamplingDesign design_;
+};
+
+}  // namespace gradist

@@ -1,0 +1,97 @@
+#include "estimators/gradient_estimator.h"
+
+#include "estimators/gradient_clustering.h"
+#include "estimators/minibatch.h"
+#include "estimators/svrg.h"
+
+namespace gradist {
+namespace {
+
+using Maker = std::unique_ptr<GradientEstimator> (*)(const EstimatorOptions&, int64_t examples);
+
+struct NamedMaker {
+  const char* name;
+  Maker make;
+};
+
+std::unique_ptr<GradientEstimator> make_clustering(const EstimatorOptions& options,
+                                                   int64_t examples) {
+  const auto clusters = options.clusters > 0 ? options.clusters : options.batch_size;
+  TORCH_CHECK_VALUE(clusters <= options.batch_size, "clusters = ", clusters,
+                    ": must be <= batch-size, ", options.batch_size);
+  TORCH_CHECK_VALUE(clusters <= examples, "clusters = ", clusters,
+                    ": must be <= the number of examples, ", examples);
+  TORCH_CHECK_VALUE(options.gc_iterations >= 1, "gc-iterations = ", options.gc_iterations,
+                    ": must be >= 1");
+  return std::make_unique<GradientClustering>(
+      "gc", options.batch_size,
+      LloydOptions{.clusters = clusters,
+                   .iterations = options.gc_iterations,
+                   .replacement = options.replacement,
+                   .max_memory = options.max_memory});
+}
+
+/// The one table of estimators: a new one is a row here and a file of its own.
+constexpr NamedMaker kEstimators[] = {
+    {"sg-b",
+     [](const EstimatorOptions& o, int64_t examples) -> std::unique_ptr<GradientEstimator> {
+       return std::make_unique<Minibatch>("sg-b", examples, o.batch_size, o.replacement);
+     }},
+    {"sg-2b",
+     [](const EstimatorOptions& o, int64_t examples) -> std::unique_ptr<GradientEstimator> {
+       return std::make_unique<Minibatch>("sg-2b", examples, 2 * o.batch_size, o.replacement);
+     }},
+    {"svrg",
+     [](const EstimatorOptions& o, int64_t examples) -> std::unique_ptr<GradientEstimator> {
+       return std::make_unique<Svrg>(examples, o.batch_size, o.replacement, o.max_memory);
+     }},
+    {"gc", make_clustering},
+};
+
+}  // namespace
+
+ParameterList GradientEstimator::estimate(GradientSource& source,
+                                          const WeightedBatch& batch) const {
+  auto estimate = source.weighted_gradient(batch.indices, batch.weights);
+  if (const auto* control = snapshot()) {
+    const ParameterSwap swap(source, control->parameters);
+    const auto at_snapshot = source.weighted_gradient(batch.indices, batch.weights);
+    for (size_t l = 0; l < estimate.size(); ++l) {
+      estimate[l] = estimate[l] - at_snapshot[l] + control->gradient[l].to(estimate[l].options());
+    }
+  }
+  return estimate;
+}
+
+int64_t GradientEstimator::cost_per_draw() const {
+  return design().draws() * (snapshot() != nullptr ? 2 : 1);
+}
+
+const std::vector<std::string>& estimator_names() {
+  static const auto names = [] {
+    std::vector<std::string> list;
+    for (const auto& row : kEstimators) {
+      list.emplace_back(row.name);
+    }
+    return list;
+  }();
+  return names;
+}
+
+std::unique_ptr<GradientEstimator> make_estimator(const std::string& name,
+                                                  const EstimatorOptions& options,
+                                                  int64_t examples) {
+  TORCH_CHECK_VALUE(options.batch_size >= 1 && options.batch_size <= examples, "batch-size = ",
+                    options.batch_size, ": must lie in [1, ", examples,
+                    "], the number of examples");
+  std::string known;
+  for (const auto& row : kEstimators) {
+    if (name == row.name) {
+      return row.make(options, examples);
+    }
+    known += (known.empty() ? "" : "|") + std::string(row.name);
+  }
+  TORCH_CHECK_VALUE(false, "estimator = ", name, ": must be one of ", known);
+}
+
+}  // namespace gradist

@@ -1,0 +1,32 @@
+#pragma once
+
+#include "estimators/gradient_estimator.h"
+
+#include <string>
+
+namespace gradist {
+
+/// Stochastic variance reduced gradient (Johnson and Zhang 2013): (1/B) sum (g_i - g~_i) + g~, the snapshot's full gradient
+/// g~ corrected by a minibatch of differences. tr Cov = trCov of (g_i - g~_i) / B with replacement.
+class Svrg final : public GradientEstimator {
+ public:
+  Svrg(int64_t examples, int64_t batch_size, bool replacement, int64_t max_memory = 0)
+      : design_(uniform_design(examples, batch_size, replacement)), max_memory_(max_memory) {}
+
+  std::string name() const override { return "svrg"; }
+  const SamplingDesign& design() const override { return design_; }
+  const Snapshot* snapshot() const override { return &snapshot_; }
+
+  /// Takes the present parameters as the snapshot: one pass over all examples.
+  int64_t refresh(GradientSource& source, at::Generator& generator) override;
+
+ private:
+  SamplingDesign design_;
+  int64_t max_memory_;
+  Snapshot snapshot_;
+};
+
+/// The present parameters, their full gradient and second moments: one pass over all examples.
+Snapshot take_snapshot(GradientSource& source, int64_t max_memory = 0);
+
+}  // namespace gradist

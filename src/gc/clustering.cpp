@@ -1,0 +1,86 @@
+#include "gc/clustering.h"
+
+#include <ATen/ops/argsort.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/tensor.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace gradist {
+
+Clustering::Clustering(const at::Tensor& assignments, int64_t clusters) {
+  TORCH_CHECK_VALUE(assignments.dim() == 1 && assignments.numel() > 0 &&
+                        at::isIntegralType(assignments.scalar_type(), /*includeBool=*/false),
+                    "assignments must be a non-empty vector of integers, one an example, not ",
+                    assignments.scalar_type(), " ", assignments.sizes());
+  assignments_ = assignments.to(at::kCPU, at::kLong).contiguous().clone();
+  const auto lowest = assignments_.min().item<int64_t>();
+  const auto highest = assignments_.max().item<int64_t>();
+  if (clusters == 0) {
+    clusters = highest + 1;
+  }
+  TORCH_CHECK_VALUE(lowest >= 0 && highest < clusters, "assignments must lie in [0, ", clusters,
+                    "), found ", lowest < 0 ? lowest : highest);
+  TORCH_CHECK_VALUE(clusters <= examples(), "clusters = ", clusters,
+                    ": must be <= the number of examples, ", examples());
+  sizes_.assign(static_cast<size_t>(clusters), 0);
+  const auto* values = assignments_.const_data_ptr<int64_t>();
+  for (int64_t i = 0; i < examples(); ++i) {
+    ++sizes_[static_cast<size_t>(values[i])];
+  }
+  const auto order = at::argsort(assignments_, /*stable=*/true, /*dim=*/0, /*descending=*/false);
+  int64_t begin = 0;
+  for (const auto size : sizes_) {
+    members_.push_back(order.slice(0, begin, begin + size));
+    begin += size;
+  }
+}
+
+Clustering balanced_clustering(const at::Tensor& order, int64_t clusters, int64_t draws) {
+  const auto examples = order.numel();
+  const auto pieces = std::min(std::max(draws, clusters), examples);
+  auto assignments = at::empty_like(order);
+  auto* values = assignments.data_ptr<int64_t>();
+  const auto positions = order.contiguous();
+  for (int64_t p = 0; p < examples; ++p) {
+    values[positions.const_data_ptr<int64_t>()[p]] = (p * pieces / examples) * clusters / pieces;
+  }
+  return Clustering(assignments, clusters);
+}
+
+std::vector<int64_t> proportional_allocation(const std::vector<int64_t>& sizes, int64_t draws,
+                                             bool replacement) {
+  const auto examples = std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
+  const auto nonempty = std::count_if(sizes.begin(), sizes.end(), [](int64_t n) { return n > 0; });
+  TORCH_CHECK_VALUE(draws >= nonempty, "draws = ", draws, ": must be >= the number of clusters, ",
+                    nonempty, ", so that each is drawn from");
+  TORCH_CHECK_VALUE(replacement || draws <= examples, "draws = ", draws,
+                    ": must be <= the number of examples, ", examples, ", without replacement");
+  std::vector<int64_t> allocation(sizes.size());
+  for (size_t k = 0; k < sizes.size(); ++k) {
+    allocation[k] = sizes[k] > 0 ? 1 : 0;
+  }
+  // The rest one at a time to the cluster furthest below its share; ties go to the first.
+  for (auto rest = draws - nonempty; rest > 0; --rest) {
+    const auto need = [&](size_t k) {
+      const bool full = !replacement && allocation[k] == sizes[k];
+      return sizes[k] == 0 || full
+                 ? -INFINITY
+                 : static_cast<double>(sizes[k]) * static_cast<double>(draws) /
+                           static_cast<double>(examples) -
+                       static_cast<double>(allocation[k]);
+    };
+    size_t neediest = 0;
+    for (size_t k = 1; k < sizes.size(); ++k) {
+      if (need(k) > need(neediest)) {
+        neediest = k;
+      }
+    }
+    ++allocation[neediest];
+  }
+  return allocation;
+}
+
+}  // namespace gradist

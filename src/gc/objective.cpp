@@ -1,0 +1,67 @@
+#include "gc/objective.h"
+
+#include "gradients/accumulator.h"
+#include "gradients/visit.h"
+
+#include <algorithm>
+
+namespace gradist {
+
+ExactObjective exact_objective(GradientSource& source, const Clustering& clustering,
+                               int64_t max_memory) {
+  const auto strata = clustering.members().size();
+  MomentAccumulator sums(source.parameters(),
+                         {.visit_weights = std::vector<double>(strata, 1.0),
+                          .within_weights = {},
+                          .visited = clustering.sizes(),
+                          .per_coordinate_squares = false});
+  for (const auto& chunk : plan_visit(clustering.members(), chunk_size(source, max_memory))) {
+    const auto batch = source.gradients(chunk.indices);
+    sums.add(batch, batch.squared_norms_per_parameter(), chunk.segments);
+  }
+  const auto norms = sums.squared_norms().sum(0);
+  const auto sum_norms = sums.stratum_sum_squared_norms().sum(0);
+  ExactObjective exact;
+  for (size_t k = 0; k < strata; ++k) {
+    const auto column = static_cast<int64_t>(k);
+    const auto size = static_cast<double>(clustering.sizes()[k]);
+    exact.scatter.push_back(std::max(
+        0.0, size * norms[column].item<double>() - sum_norms[column].item<double>()));
+    exact.objective += exact.scatter.back();
+  }
+  const auto examples = static_cast<double>(clustering.examples());
+  double total_norm = 0;
+  for (const auto& sum : sums.sum()) {
+    total_norm += sum.square().sum().item<double>();
+  }
+  exact.trace_covariance =
+      std::max(0.0, norms.sum().item<double>() / examples - total_norm / (examples * examples));
+  return exact;
+}
+
+double stratified_variance(const SamplingDesign& design, const ExactObjective& exact) {
+  TORCH_INTERNAL_ASSERT(design.strata.size() == exact.scatter.size());
+  double examples = 0;
+  for (const auto& stratum : design.strata) {
+    examples += static_cast<double>(stratum.members.numel());
+  }
+  double variance = 0;
+  for (size_t k = 0; k < design.strata.size(); ++k) {
+    const auto& stratum = design.strata[k];
+    if (stratum.draws > 0) {
+      variance += exact.scatter[k] / static_cast<double>(stratum.draws) *
+                  design.finite_population_factor(stratum);
+    }
+  }
+  return variance / (examples * examples);
+}
+
+double uniform_variance(int64_t examples, int64_t draws, bool replacement,
+                        double trace_covariance) {
+  const auto n = static_cast<double>(examples);
+  const auto b = static_cast<double>(draws);
+  const double factor = replacement || draws == 1 ? 1.0 : (n - b) / (n - 1);
+  return trace_covariance / b * factor;
+}
+
+}  // namespace gradist

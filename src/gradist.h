@@ -1,0 +1,49 @@
+#pragma once
+
+/// All of gradist's public API in one page, from the bottom up. Include the single headers where
+/// compile time matters.
+
+// How a struct of options names, documents and checks its fields.
+#include "options.h"
+
+// Per-example gradients: recorded by a tape, kept in factors, never formed where that costs more.
+#include "gradients/factored_gradients.h"
+#include "gradients/gradient_batch.h"
+#include "gradients/gradient_source.h"
+#include "gradients/one_by_one.h"
+#include "gradients/tape.h"
+#include "gradients/visit.h"
+
+// Data sets.
+#include "data/dataset.h"
+#include "data/digits.h"
+#include "data/mnist.h"
+#include "data/transforms.h"
+
+// Networks and losses.
+#include "models/linear_model.h"
+#include "models/losses.h"
+#include "models/mlp.h"
+#include "models/network.h"
+#include "models/network_source.h"
+
+// Gradient Clustering.
+#include "gc/clustering.h"
+#include "gc/lloyd.h"
+#include "gc/objective.h"
+#include "gc/sampling_design.h"
+
+// Estimators of the full gradient, and their moments.
+#include "estimators/gradient_clustering.h"
+#include "estimators/gradient_estimator.h"
+#include "estimators/measurement.h"
+#include "estimators/minibatch.h"
+#include "estimators/moments.h"
+#include "estimators/svrg.h"
+
+// A measured run of SGD, and its trace.
+#include "trajectory/observer.h"
+#include "trajectory/run_options.h"
+#include "trajectory/sgd_trajectory.h"
+#include "trajectory/trace_reader.h"
+#include "trajectory/trajectory_step.h"

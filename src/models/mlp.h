@@ -1,0 +1,27 @@
+#pragma once
+
+#include "models/linear_layer.h"
+#include "models/network.h"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace gradist {
+
+/// Fully connected layers layer1, layer2, ... with ReLU between them, none after the last. No
+/// hidden layer is allowed.
+class Mlp final : public Network {
+ public:
+  Mlp(int64_t inputs, const std::vector<int64_t>& hidden, int64_t outputs,
+      at::Generator& generator);
+
+  at::Tensor forward(const at::Tensor& inputs, Tape* tape = nullptr) override;
+  std::string describe() const override;
+
+ private:
+  std::vector<std::shared_ptr<LinearLayer>> layers_;
+};
+
+}  // namespace gradist

@@ -1,0 +1,48 @@
+#pragma once
+
+#include "data/dataset.h"
+#include "gradients/tape.h"
+#include "models/losses.h"
+
+#include <ATen/core/Generator.h>
+#include <torch/nn/module.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace gradist {
+
+/// A model whose forward pass may be measured: it calls the tape for the layers of the rule table.
+class Network : public torch::nn::Module {
+ public:
+  /// Outputs [B, C] for inputs [B, ...], which the network flattens if it needs to. With a tape,
+  /// the pass is recorded.
+  virtual at::Tensor forward(const at::Tensor& inputs, Tape* tape = nullptr) = 0;
+
+  /// One line on its kind and sizes: "mlp 64-128-10".
+  virtual std::string describe() const = 0;
+};
+
+/// Which network.
+struct ModelOptions {
+  std::string model = "mlp";
+  std::vector<int64_t> hidden = {128};  ///< widths of the hidden layers of `mlp`, others have none
+};
+
+/// Names that ModelOptions::model takes: mlp, logistic (a linear classifier), linear (regression).
+const std::vector<std::string>& model_names();
+
+void validate(const ModelOptions& options);
+
+/// A network for examples of `inputs` numbers, with `outputs` outputs; float32, on the CPU. All
+/// randomness of its initialisation comes from `generator`.
+std::shared_ptr<Network> make_network(const ModelOptions& options, int64_t inputs, int64_t outputs,
+                                      at::Generator& generator);
+
+/// What the model is trained on: half squared error for `linear` and for regression data, else
+/// cross entropy. A classifier on regression data is an error.
+Loss loss_for(const ModelOptions& options, const Dataset& data);
+
+}  // namespace gradist

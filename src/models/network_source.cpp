@@ -1,0 +1,93 @@
+#include "models/network_source.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+#include <c10/util/Exception.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace gradist {
+namespace {
+
+constexpr int64_t kEvaluationChunk = 1024;
+
+void check_loss_fits(Loss loss, double label_smoothing, const Dataset& data) {
+  TORCH_CHECK_VALUE(label_smoothing >= 0 && label_smoothing <= 1,
+                    "label-smoothing = ", label_smoothing, ", must lie in [0, 1]");
+  TORCH_CHECK_VALUE(loss == Loss::kCrossEntropy || label_smoothing == 0,
+                    "label-smoothing = ", label_smoothing, ", must be 0 for half squared error");
+  TORCH_CHECK_VALUE(loss == Loss::kHalfSquaredError || data.classes > 0, data.name,
+                    ": targets are numbers, cross entropy must have classes");
+}
+
+}  // namespace
+
+NetworkSource::NetworkSource(std::shared_ptr<Network> network, Dataset data, Loss loss,
+                             double label_smoothing)
+    : network_(std::move(network)),
+      data_(std::move(data)),
+      loss_(loss),
+      label_smoothing_(label_smoothing) {
+  check_loss_fits(loss_, label_smoothing_, data_);
+  for (const auto& parameter : network_->named_parameters()) {
+    if (!parameter.value().requires_grad()) continue;
+    names_.push_back(parameter.key());
+    parameters_.push_back(parameter.value());
+  }
+}
+
+at::Tensor NetworkSource::losses(const at::Tensor& outputs, const at::Tensor& targets) const {
+  return example_losses(loss_, outputs, targets, label_smoothing_);
+}
+
+GradientBatch NetworkSource::gradients(const at::Tensor& indices) {
+  c10::AutoGradMode with_gradients(true);
+  at::Tensor rows = indices.to(data_.inputs.device());
+  at::Tensor inputs = data_.inputs.index_select(0, rows);
+  at::Tensor targets = data_.targets.index_select(0, rows);
+  auto loss_of_example = [&](int64_t i) {
+    return losses(network_->forward(inputs.narrow(0, i, 1)), targets.narrow(0, i, 1)).squeeze(0);
+  };
+  Tape tape;
+  at::Tensor outputs = network_->forward(inputs, &tape);
+  GradientBatch batch = tape.backward(losses(outputs, targets), parameters_, loss_of_example);
+  batch.outputs = outputs.detach();
+  return batch;
+}
+
+ParameterList NetworkSource::weighted_gradient(const at::Tensor& indices,
+                                               const at::Tensor& weights) {
+  c10::AutoGradMode with_gradients(true);
+  at::Tensor rows = indices.to(data_.inputs.device());
+  at::Tensor outputs = network_->forward(data_.inputs.index_select(0, rows));
+  at::Tensor each = losses(outputs, data_.targets.index_select(0, rows));
+  ParameterList gradient =
+      torch::autograd::grad({(weights.to(each.options()) * each).sum()}, parameters_, {},
+                            /*retain_graph=*/false, /*create_graph=*/false,
+                            /*allow_unused=*/true);
+  for (size_t l = 0; l < gradient.size(); ++l) {
+    if (!gradient[l].defined()) gradient[l] = at::zeros_like(parameters_[l]);
+  }
+  return gradient;
+}
+
+Evaluation NetworkSource::evaluate(const Dataset& data) const {
+  c10::NoGradGuard without_gradients;
+  double loss_sum = 0;
+  int64_t correct = 0;
+  for (int64_t begin = 0; begin < data.size(); begin += kEvaluationChunk) {
+    int64_t count = std::min(kEvaluationChunk, data.size() - begin);
+    at::Tensor targets = data.targets.narrow(0, begin, count);
+    at::Tensor outputs = network_->forward(data.inputs.narrow(0, begin, count));
+    loss_sum += losses(outputs, targets).sum(at::kDouble).item<double>();
+    if (data.classes > 0) correct += count_correct(outputs, targets);
+  }
+  auto size = static_cast<double>(data.size());
+  Evaluation result{.loss = loss_sum / size};
+  if (data.classes > 0) result.accuracy = static_cast<double>(correct) / size;
+  return result;
+}
+
+}  // namespace gradist

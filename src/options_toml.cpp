@@ -1,0 +1,88 @@
+#include "options.h"
+
+#include <c10/util/Exception.h>
+#include <toml++/toml.h>
+
+#include <sstream>
+
+namespace gradist {
+
+namespace {
+
+/// Which TOML values an option of each type takes, in words for the error.
+struct TomlForm {
+  bool fits;
+  const char* rule;
+};
+
+bool all_of_type(const toml::node& node, toml::node_type type) {
+  return node.type() == type || (node.is_array() && (node.as_array()->empty() || node.as_array()->is_homogeneous(type)));
+}
+
+TomlForm form_of(const toml::node& node, const bool*) { return {node.is_boolean(), "must be true or false"}; }
+TomlForm form_of(const toml::node& node, const int64_t*) { return {node.is_integer(), "must be a whole number"}; }
+TomlForm form_of(const toml::node& node, const uint64_t*) { return {node.is_integer(), "must be a whole number"}; }
+TomlForm form_of(const toml::node& node, const double*) { return {node.is_number(), "must be a number"}; }
+TomlForm form_of(const toml::node& node, const ByteSize*) {
+  return {node.is_integer() || node.is_string(), "must be a number of bytes such as 536870912, \"512M\" or \"2G\""};
+}
+TomlForm form_of(const toml::node& node, const std::string*) { return {node.is_string(), "must be text in quotes"}; }
+TomlForm form_of(const toml::node& node, const std::vector<std::string>*) {
+  return {all_of_type(node, toml::node_type::string), "must be a list of names, such as [\"a\", \"b\"]"};
+}
+TomlForm form_of(const toml::node& node, const std::vector<int64_t>*) {
+  return {all_of_type(node, toml::node_type::integer), "must be a list of whole numbers, such as [1, 2]"};
+}
+
+/// The value as it would stand on the command line; lists element by element.
+std::string command_line_text(const toml::node& node) {
+  if (const auto* list = node.as_array()) {
+    std::string text;
+    for (const auto& element : *list) {
+      text += (text.empty() ? "" : ",") + command_line_text(element);
+    }
+    return text;
+  }
+  if (node.is_string()) {
+    return **node.as_string();
+  }
+  if (node.is_floating_point()) {
+    return detail::number_text(**node.as_floating_point());
+  }
+  std::ostringstream text;
+  text << toml::node_view<const toml::node>(node);
+  return text.str();
+}
+
+std::string at_line(const std::string& source, const toml::source_region& region) {
+  return source + ":" + std::to_string(region.begin.line) + ": ";
+}
+
+toml::table parsed(std::string_view document, const std::string& source) {
+  try {
+    return toml::parse(document, source);
+  } catch (const toml::parse_error& error) {
+    TORCH_CHECK_VALUE(false, at_line(source, error.source()), "must be TOML; ", error.description());
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> set_from_toml(OptionList& options, std::string_view document, const std::string& source) {
+  std::vector<std::string> names;
+  const toml::table table = parsed(document, source);
+  for (const auto& [key, node] : table) {
+    const OptionOrigin origin = at_line(source, node.source());
+    Option& option = find_option(options, std::string(key.str()), origin);
+    const TomlForm form = std::visit([&node = node](const auto* value) { return form_of(node, value); }, option.value());
+    const std::string text = command_line_text(node);
+    if (!form.fits) {
+      option.refuse(origin, text, form.rule);
+    }
+    option.set(text, origin);
+    names.push_back(option.name());
+  }
+  return names;
+}
+
+}  // namespace gradist

@@ -1,0 +1,212 @@
+#include "trajectory/run_options.h"
+
+#include "trajectory/device.h"
+#include "trajectory/random_streams.h"
+#include "trajectory/trace_writer.h"
+
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <sstream>
+
+namespace gradist {
+
+namespace {
+
+struct Duplicates {
+  int64_t points = 0;
+  double fraction = 0;
+};
+
+/// "n,x", or nothing where the text is no such pair.
+std::optional<Duplicates> parse_duplicates(const std::string& text) {
+  std::istringstream stream(text);
+  Duplicates duplicates;
+  char comma = 0;
+  const bool complete = stream >> duplicates.points >> comma >> duplicates.fraction && stream.peek() == EOF;
+  const bool valid = complete && comma == ',' && duplicates.points >= 1 && duplicates.fraction > 0 && duplicates.fraction < 1;
+  return valid ? std::optional(duplicates) : std::nullopt;
+}
+
+std::string read_config_file(const std::string& path, const OptionOrigin& origin) {
+  std::ifstream file(path, std::ios::binary);
+  TORCH_CHECK_VALUE(file.is_open() && !std::filesystem::is_directory(path), origin, "config = ", path,
+                    ", must be a readable TOML file");
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+const Preset& find_preset(const std::string& name, const OptionOrigin& origin) {
+  std::string names;
+  for (const auto& preset : presets()) {
+    if (preset.name == name) {
+      return preset;
+    }
+    names += (names.empty() ? "" : "|") + preset.name;
+  }
+  TORCH_CHECK_VALUE(false, origin, "preset = ", name, ", must be one of ", names);
+}
+
+/// Refuses `name = value`, in the words all errors of options have.
+template <class T>
+void refuse(const char* name, const T& value, const std::string& rule) {
+  TORCH_CHECK_VALUE(false, name, " = ", value, ", ", rule);
+}
+
+void check_without_replacement(const RunOptions& options, int64_t examples) {
+  for (const auto& name : options.estimator) {
+    const int64_t draws = name == "sg-2b" ? 2 * options.batch_size : options.batch_size;
+    if (!options.replacement && draws > examples) {
+      refuse("replacement", "no",
+             "must be yes where " + name + " draws " + std::to_string(draws) + " of " + std::to_string(examples) + " examples");
+    }
+  }
+}
+
+}  // namespace
+
+const std::vector<std::string>& measure_names() {
+  static const std::vector<std::string> names = {"exact", "subset", "sampled"};
+  return names;
+}
+
+const std::vector<std::string>& protocol_names() {
+  static const std::vector<std::string> names = {"none", "faghri"};
+  return names;
+}
+
+const std::vector<Preset>& presets() {
+  static const std::vector<Preset> table = {
+      {"faghri-mnist-mlp",
+       "[Faghri20] Table 2 and appendix C.1, row MNIST: Figs. 3a and 3d; needs --data-dir with the four MNIST files",
+       R"(
+data = "mnist"
+model = "mlp"
+hidden = [1024, 1024]
+estimator = ["sg-b", "sg-2b", "svrg", "gc"]
+batch-size = 128
+iterations = 50000
+log-every = 500
+draws = 50
+refresh-every = 2000
+gc-iterations = 10
+lr = 0.02
+weight-decay = 5e-4
+momentum = 0.5
+)"}};
+  return table;
+}
+
+Rule<std::string> duplicates_rule() {
+  return {"must be n,x with n >= 1 points and 0 < x < 1, such as 10,0.5",
+          [](const std::string& text) { return text.empty() || parse_duplicates(text).has_value(); }};
+}
+
+RunOptions resolve_run_options(const RunRequest& request) {
+  RunOptions options;
+  OptionList list = list_options(options);
+  std::vector<std::string> chosen;
+  const auto apply_document = [&](const std::string& document, const std::string& source) {
+    const auto names = set_from_toml(list, document, source);
+    chosen.insert(chosen.end(), names.begin(), names.end());
+  };
+  if (!request.preset.empty()) {
+    const Preset& preset = find_preset(request.preset, request.origin);
+    apply_document(preset.overrides, "preset " + preset.name);
+  }
+  if (!request.config_file.empty()) {
+    apply_document(read_config_file(request.config_file, request.origin), request.config_file);
+  }
+  for (const auto& [name, text] : request.options) {
+    find_option(list, name, request.origin).set(text, request.origin);
+    chosen.push_back(name);
+  }
+  if (options.protocol == "faghri" && std::find(chosen.begin(), chosen.end(), "measure") == chosen.end()) {
+    options.measure = "sampled";
+  }
+  return options;
+}
+
+void check_run_options(const RunOptions& options) {
+  RunOptions copy = options;
+  for (const auto& option : list_options(copy)) {
+    option.check("");
+  }
+  if (options.protocol == "faghri" && options.measure != "sampled") {
+    refuse("protocol", options.protocol, "must be none where measure = " + options.measure + " (it needs sampled)");
+  }
+  validate(data_options(options));
+  validate(model_options(options));
+  check_device(options.device);
+  if (!options.out.empty()) {
+    check_trace_place(options.out, options.overwrite);
+  }
+}
+
+void check_sizes(const RunOptions& options, int64_t examples) {
+  const std::string limit = std::to_string(examples) + ", the number of training examples";
+  if (options.batch_size > examples) {
+    refuse("batch-size", options.batch_size, "must be <= " + limit);
+  }
+  if (options.clusters > examples) {
+    refuse("clusters", options.clusters, "must be <= " + limit);
+  }
+  if (options.clusters > options.batch_size) {
+    refuse("clusters", options.clusters,
+           "must be <= batch-size = " + std::to_string(options.batch_size) + ", for every cluster needs a draw");
+  }
+  if (options.measure == "subset" && options.measure_examples > examples) {
+    refuse("measure-examples", options.measure_examples, "must be <= " + limit);
+  }
+  check_without_replacement(options, examples);
+}
+
+DataOptions data_options(const RunOptions& options) {
+  DataOptions data;
+  data.data = options.data;
+  data.data_dir = options.data_dir;
+  data.label_corruption = options.label_corruption;
+  const Duplicates duplicates = parse_duplicates(options.duplicates).value_or(Duplicates());
+  data.duplicate_points = duplicates.points;
+  data.duplicate_fraction = duplicates.fraction;
+  data.seed = stream_seed(options.seed, RandomStream::kData);
+  return data;
+}
+
+ModelOptions model_options(const RunOptions& options) {
+  ModelOptions model;
+  model.model = options.model;
+  model.hidden = options.hidden;
+  return model;
+}
+
+EstimatorOptions estimator_options(const RunOptions& options) {
+  EstimatorOptions estimator;
+  estimator.batch_size = options.batch_size;
+  estimator.replacement = options.replacement;
+  estimator.clusters = options.clusters;
+  estimator.gc_iterations = options.gc_iterations;
+  estimator.max_memory = options.max_memory.bytes;
+  return estimator;
+}
+
+MeasureOptions measure_options(const RunOptions& options) {
+  MeasureOptions measure;
+  measure.mode = options.measure == "exact"    ? MeasureMode::kExact
+                 : options.measure == "subset" ? MeasureMode::kSubset
+                                               : MeasureMode::kSampled;
+  measure.examples = options.measure_examples;
+  measure.draws = options.draws;
+  measure.faghri = options.protocol == "faghri";
+  measure.max_memory = options.max_memory.bytes;
+  return measure;
+}
+
+std::string to_toml(const RunOptions& options, bool with_docs) {
+  RunOptions copy = options;
+  return to_toml(list_options(copy), with_docs);
+}
+
+}  // namespace gradist

@@ -1,0 +1,297 @@
+#include "trajectory/sgd_trajectory.h"
+
+#include "models/network_source.h"
+#include "trajectory/device.h"
+#include "trajectory/epoch_sampler.h"
+#include "trajectory/interruptible_source.h"
+#include "trajectory/parameter_hash.h"
+#include "trajectory/random_streams.h"
+#include "trajectory/trace_writer.h"
+
+#include <ATen/ops/full.h>
+#include <c10/util/Exception.h>
+#include <torch/optim/sgd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+namespace gradist {
+
+namespace {
+
+class Stopwatch {
+ public:
+  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+double squared_norm(const ParameterList& list) {
+  double sum = 0;
+  for (const auto& tensor : list) {
+    sum += tensor.detach().to(at::kDouble).square().sum().item<double>();
+  }
+  return sum;
+}
+
+/// ||a - b||
+double distance(const ParameterList& a, const ParameterList& b) {
+  double sum = 0;
+  for (size_t l = 0; l < a.size(); ++l) {
+    sum += (a[l].detach().to(at::kDouble) - b[l].to(at::kDouble)).square().sum().item<double>();
+  }
+  return std::sqrt(sum);
+}
+
+/// Log points 0, n, 2n, ..., and T.
+bool is_log_point(int64_t iteration, const RunOptions& options) {
+  return iteration % options.log_every == 0 || iteration == options.iterations;
+}
+
+int64_t count_log_points(const RunOptions& options) {
+  const int64_t regular = options.iterations / options.log_every + 1;
+  return regular + (options.iterations % options.log_every == 0 ? 0 : 1);
+}
+
+/// Six operations for each weight and example: a multiplication and an addition forward, and twice that backward.
+double flops_per_step(const RunOptions& options, int64_t parameters) {
+  return 6.0 * static_cast<double>(options.batch_size) * static_cast<double>(parameters);
+}
+
+/// One pass through the loop of a trajectory: the state that changes from step to step.
+class Loop {
+ public:
+  Loop(const RunInfo& info, NetworkSource& source, const Dataset& test, std::vector<Observer*> observers)
+      : info_(info),
+        options_(info.options),
+        observers_(std::move(observers)),
+        network_source_(source),
+        source_(source, [this] { return wants_stop(); }),
+        test_(test),
+        optimizer_(source.parameters(),
+                   torch::optim::SGDOptions(options_.lr).momentum(options_.momentum).weight_decay(options_.weight_decay)),
+        sampler_(info.examples, options_.batch_size, stream_generator(options_.seed, RandomStream::kTraining)),
+        measuring_(stream_generator(options_.seed, RandomStream::kMeasuring)),
+        weights_(at::full({options_.batch_size}, 1.0 / static_cast<double>(options_.batch_size), at::kDouble)) {
+    for (const auto& name : options_.estimator) {
+      estimators_.push_back(make_estimator(name, estimator_options(options_), info.examples));
+    }
+  }
+
+  RunResult run() {
+    for (auto* observer : observers_) {
+      observer->begin(info_);
+    }
+    try {
+      walk();
+    } catch (const detail::RunStopped&) {
+      result_.stopped = true;
+    }
+    for (auto* observer : observers_) {
+      observer->end();
+    }
+    result_.seconds = watch_.seconds();
+    return result_;
+  }
+
+ private:
+  bool wants_stop() const {
+    return std::any_of(observers_.begin(), observers_.end(), [](Observer* observer) { return observer->wants_stop(); });
+  }
+
+  void walk() {
+    look();
+    while (result_.iterations < options_.iterations) {
+      step();
+      look();
+      for (auto* observer : observers_) {
+        observer->progressed(result_.iterations, options_.iterations);
+      }
+      if (wants_stop()) {
+        throw detail::RunStopped();
+      }
+    }
+  }
+
+  /// What is due before the next step: learning rate, refresh, measurement, in this order.
+  void look() {
+    const int64_t iteration = result_.iterations;
+    const bool refresh_is_due = iteration % options_.refresh_every == 0;
+    const bool log_is_due = is_log_point(iteration, options_);
+    drop_learning_rate();
+    if (refresh_is_due || log_is_due) {
+      check_finite("parameters", squared_norm(source_.parameters()));
+    }
+    if (refresh_is_due) {
+      refresh();
+    }
+    if (log_is_due) {
+      log();
+    }
+  }
+
+  void step() {
+    const ParameterList gradient = source_.weighted_gradient(sampler_.next(), weights_);
+    const ParameterList& parameters = source_.parameters();
+    for (size_t l = 0; l < parameters.size(); ++l) {
+      parameters[l].mutable_grad() = gradient[l];
+    }
+    optimizer_.step();
+    ++result_.iterations;
+  }
+
+  torch::optim::OptimizerOptions& optimizer_options() { return optimizer_.param_groups().front().options(); }
+
+  void drop_learning_rate() {
+    const auto drops = std::count(options_.lr_drop.begin(), options_.lr_drop.end(), result_.iterations);
+    if (drops > 0) {
+      optimizer_options().set_lr(optimizer_options().get_lr() * options_.lr_drop_factor);
+    }
+  }
+
+  void refresh() {
+    for (const auto& estimator : estimators_) {
+      const Stopwatch watch;
+      RefreshEvent event;
+      event.gradient_evaluations = estimator->refresh(source_, measuring_);
+      event.seconds = watch.seconds();
+      event.estimator = estimator->name();
+      event.iteration = result_.iterations;
+      event.clustering = estimator->clustering();
+      if (event.gradient_evaluations > 0) {
+        for (auto* observer : observers_) {
+          observer->refreshed(event);
+        }
+      }
+    }
+  }
+
+  void log() {
+    TrajectoryStep step;
+    step.iteration = result_.iterations;
+    step.epoch = static_cast<double>(result_.iterations) / static_cast<double>(sampler_.batches_per_epoch());
+    step.learning_rate = optimizer_options().get_lr();
+    step.parameter_hash = parameter_hash(source_.parameters());
+    evaluate(step);
+    measure(step);
+    step.seconds = watch_.seconds();
+    for (auto* observer : observers_) {
+      observer->logged(step);
+    }
+    result_.last = std::move(step);
+  }
+
+  void evaluate(TrajectoryStep& step) const {
+    const Evaluation train = network_source_.evaluate(network_source_.data());
+    check_finite("training loss", train.loss);
+    const Evaluation test = network_source_.evaluate(test_);
+    step.train_loss = train.loss;
+    step.train_accuracy = train.accuracy;
+    step.test_loss = test.loss;
+    step.test_accuracy = test.accuracy;
+  }
+
+  void measure(TrajectoryStep& step) {
+    std::vector<const GradientEstimator*> estimators;
+    std::transform(estimators_.begin(), estimators_.end(), std::back_inserter(estimators),
+                   [](const auto& estimator) { return estimator.get(); });
+    Measurement measurement = gradist::measure(source_, estimators, measure_options(options_), measuring_);
+    step.estimators = options_.estimator;
+    step.moments = std::move(measurement.moments);
+    step.squared_norms = measurement.squared_norms;
+    step.squared_gradient_norm = measurement.squared_gradient_norm;
+    compare_with_snapshot(measurement.full_gradient, step);
+  }
+
+  void compare_with_snapshot(const ParameterList& full_gradient, TrajectoryStep& step) const {
+    const auto with_snapshot = std::find_if(estimators_.begin(), estimators_.end(),
+                                            [](const auto& estimator) { return estimator->snapshot() != nullptr; });
+    if (with_snapshot == estimators_.end()) {
+      return;
+    }
+    const Snapshot& snapshot = *(*with_snapshot)->snapshot();
+    step.distance_to_snapshot = distance(source_.parameters(), snapshot.parameters);
+    if (step.distance_to_snapshot > 0 && !full_gradient.empty()) {
+      step.snapshot_curvature = distance(full_gradient, snapshot.gradient) / step.distance_to_snapshot;
+    }
+  }
+
+  void check_finite(const char* what, double value) const {
+    TORCH_CHECK_VALUE(std::isfinite(value), "lr = ", options_.lr, ", must be smaller: the ", what,
+                      " grew beyond all numbers before iteration ", result_.iterations);
+  }
+
+  const RunInfo& info_;
+  const RunOptions& options_;
+  std::vector<Observer*> observers_;
+  NetworkSource& network_source_;
+  detail::InterruptibleSource source_;
+  const Dataset& test_;
+  torch::optim::SGD optimizer_;
+  EpochSampler sampler_;
+  at::Generator measuring_;
+  at::Tensor weights_;
+  std::vector<std::unique_ptr<GradientEstimator>> estimators_;
+  Stopwatch watch_;
+  RunResult result_;
+};
+
+}  // namespace
+
+struct SgdTrajectory::Parts {
+  RunInfo info;
+  Dataset test;
+  std::unique_ptr<NetworkSource> source;
+};
+
+SgdTrajectory::SgdTrajectory(const RunOptions& options) : parts_(std::make_unique<Parts>()) {
+  check_run_options(options);
+  DataSplit data = load_data(data_options(options));
+  check_sizes(options, data.train.size());
+  const Loss loss = loss_for(model_options(options), data.train);
+
+  at::Generator generator = stream_generator(options.seed, RandomStream::kInitialisation);
+  const auto network = make_network(model_options(options), data.train.features(), data.train.outputs(), generator);
+  const at::Device device(options.device);
+  network->to(device);
+  parts_->test = data.test.to(device, at::kFloat);
+  parts_->source =
+      std::make_unique<NetworkSource>(network, data.train.to(device, at::kFloat), loss, options.label_smoothing);
+
+  RunInfo& info = parts_->info;
+  info.options = options;
+  info.model = network->describe();
+  info.parameter_names = parts_->source->parameter_names();
+  info.parameters = parts_->source->parameter_count();
+  info.examples = data.train.size();
+  info.test_examples = data.test.size();
+  info.log_points = count_log_points(options);
+  if (options.threads == 0) {
+    info.options.threads = threads_for(flops_per_step(options, info.parameters));
+  }
+}
+
+SgdTrajectory::~SgdTrajectory() = default;
+
+const RunInfo& SgdTrajectory::info() const { return parts_->info; }
+
+RunResult SgdTrajectory::run(const std::vector<Observer*>& observers) {
+  TORCH_CHECK_VALUE(parts_->source != nullptr, "a trajectory, must be run once");
+  const auto source = std::move(parts_->source);
+  const RunOptions& options = parts_->info.options;
+  const ThreadScope threads(options.threads);
+  TraceWriter writer(options.out, options.overwrite);
+  std::vector<Observer*> all = observers;
+  if (!options.out.empty()) {
+    all.insert(all.begin(), &writer);
+  }
+  return Loop(parts_->info, *source, parts_->test, std::move(all)).run();
+}
+
+RunResult run(const RunOptions& options, const std::vector<Observer*>& observers) {
+  return SgdTrajectory(options).run(observers);
+}
+
+}  // namespace gradist

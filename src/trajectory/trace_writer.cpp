@@ -1,0 +1,462 @@
+#include "trajectory/trace_writer.h"
+
+#include "trajectory/hdf5_handle.h"
+#include "trajectory/norm_distribution.h"
+#include "trajectory/trace_columns.h"
+
+#include <c10/util/Exception.h>
+#include <hdf5.h>
+#include <hdf5_hl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <numeric>
+#include <optional>
+#include <utility>
+#include <vector>
+
+namespace gradist {
+
+namespace {
+
+using detail::Hdf5Check;
+using detail::Hdf5Handle;
+using detail::QuietHdf5;
+
+// In the file's own byte order, whatever the machine's.
+hid_t file_type(double) { return H5T_IEEE_F64LE; }
+hid_t file_type(int64_t) { return H5T_STD_I64LE; }
+hid_t file_type(int32_t) { return H5T_STD_I32LE; }
+hid_t file_type(uint64_t) { return H5T_STD_U64LE; }
+hid_t memory_type(double) { return H5T_NATIVE_DOUBLE; }
+hid_t memory_type(int64_t) { return H5T_NATIVE_INT64; }
+hid_t memory_type(int32_t) { return H5T_NATIVE_INT32; }
+hid_t memory_type(uint64_t) { return H5T_NATIVE_UINT64; }
+
+/// What stands where nothing was written.
+double fill_value(double) { return kUndefined; }
+template <class Number>
+Number fill_value(Number) {
+  return 0;
+}
+
+/// Creates what a trace consists of; every failure names the file.
+class Hdf5Maker {
+ public:
+  explicit Hdf5Maker(const Hdf5Check& check) : check_(check) {}
+
+  Hdf5Handle file(const std::string& path) const {
+    const auto access = check_.handle(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
+    check_(H5Pset_libver_bounds(access, H5F_LIBVER_LATEST, H5F_LIBVER_LATEST));
+    const auto creation = check_.handle(H5Pcreate(H5P_FILE_CREATE), H5Pclose);
+    check_(H5Pset_link_creation_order(creation, H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED));
+    return check_.handle(H5Fcreate(path.c_str(), H5F_ACC_EXCL, creation, access), H5Fclose);
+  }
+
+  /// Groups list their members in the order in which they were made.
+  Hdf5Handle group(hid_t parent, const std::string& name) const {
+    const auto creation = check_.handle(H5Pcreate(H5P_GROUP_CREATE), H5Pclose);
+    check_(H5Pset_link_creation_order(creation, H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED));
+    return check_.handle(H5Gcreate2(parent, name.c_str(), H5P_DEFAULT, creation, H5P_DEFAULT), H5Gclose);
+  }
+
+  void attribute(hid_t object, const char* name, int64_t value) const {
+    const auto space = check_.handle(H5Screate(H5S_SCALAR), H5Sclose);
+    const auto attribute =
+        check_.handle(H5Acreate2(object, name, H5T_STD_I64LE, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose);
+    check_(H5Awrite(attribute, H5T_NATIVE_INT64, &value));
+  }
+
+  void attribute(hid_t object, const char* name, const std::string& text) const {
+    const auto type = check_.handle(H5Tcopy(H5T_C_S1), H5Tclose);
+    check_(H5Tset_size(type, H5T_VARIABLE));
+    check_(H5Tset_cset(type, H5T_CSET_UTF8));
+    const auto space = check_.handle(H5Screate(H5S_SCALAR), H5Sclose);
+    const auto attribute = check_.handle(H5Acreate2(object, name, type, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose);
+    const char* pointer = text.c_str();
+    check_(H5Awrite(attribute, type, &pointer));
+  }
+
+  /// An empty dataset of current extents `extents` that may grow to `limits`, a chunk of `chunk`.
+  template <class Number>
+  Hdf5Handle dataset(hid_t group, const std::string& name, const std::vector<hsize_t>& extents,
+                     const std::vector<hsize_t>& limits, const std::vector<hsize_t>& chunk) const {
+    const auto rank = static_cast<int>(extents.size());
+    const auto space = check_.handle(H5Screate_simple(rank, extents.data(), limits.data()), H5Sclose);
+    const auto creation = check_.handle(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
+    const Number fill = fill_value(Number());
+    check_(H5Pset_fill_value(creation, memory_type(Number()), &fill));
+    check_(H5Pset_chunk(creation, rank, chunk.data()));
+    return check_.handle(
+        H5Dcreate2(group, name.c_str(), file_type(Number()), space, H5P_DEFAULT, creation, H5P_DEFAULT), H5Dclose);
+  }
+
+  /// A dimension scale with these values, of fixed length.
+  template <class Number>
+  Hdf5Handle scale(hid_t group, const std::string& name, const std::vector<Number>& values) const {
+    const std::vector<hsize_t> extents = {values.size()};
+    auto made = dataset<Number>(group, name, extents, extents, {std::max<hsize_t>(values.size(), 1)});
+    check_(H5Dwrite(made, memory_type(Number()), H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()));
+    check_(H5DSset_scale(made, name.c_str()));
+    return made;
+  }
+
+ private:
+  const Hdf5Check& check_;
+};
+
+/// A dataset [rows] or [rows, width] that grows by a row at a time.
+template <class Number>
+class Series {
+ public:
+  Series() = default;
+  Series(Hdf5Handle dataset, std::optional<hsize_t> width, const Hdf5Check& check)
+      : dataset_(std::move(dataset)), width_(width), check_(&check) {}
+
+  hid_t id() const { return dataset_; }
+
+  void append(Number value) { append(&value, 1); }
+  void append(const std::vector<Number>& row) { append(row.data(), row.size()); }
+
+  /// A row that is longer than all before widens the dataset; a shorter one is padded with the fill value.
+  void append(const Number* row, hsize_t length) {
+    ++rows_;
+    if (width_) {
+      width_ = std::max(*width_, length);
+    }
+    const std::vector<hsize_t> extents = width_ ? std::vector{rows_, *width_} : std::vector{rows_};
+    (*check_)(H5Dset_extent(dataset_, extents.data()));
+    const auto file_space = check_->handle(H5Dget_space(dataset_), H5Sclose);
+    const std::vector<hsize_t> start = {rows_ - 1, 0};
+    const std::vector<hsize_t> count = {1, length};
+    (*check_)(H5Sselect_hyperslab(file_space, H5S_SELECT_SET, start.data(), nullptr, count.data(), nullptr));
+    const auto memory_space = check_->handle(H5Screate_simple(1, &length, nullptr), H5Sclose);
+    (*check_)(H5Dwrite(dataset_, memory_type(Number()), memory_space, file_space, H5P_DEFAULT, row));
+  }
+
+ private:
+  Hdf5Handle dataset_;
+  hsize_t rows_ = 0;
+  std::optional<hsize_t> width_;
+  const Hdf5Check* check_ = nullptr;
+};
+
+template <class Number>
+std::vector<Number> counting(int64_t count) {
+  std::vector<Number> numbers(count);
+  std::iota(numbers.begin(), numbers.end(), Number{0});
+  return numbers;
+}
+
+/// One estimator's group: a series for each of its numbers.
+struct EstimatorSeries {
+  std::vector<std::pair<detail::Column<Moments>, Series<double>>> numbers;
+  Series<int64_t> gradient_evaluations;
+  std::vector<Series<double>> layers;  ///< [L]
+};
+
+/// What the refreshes of one estimator made.
+struct RefreshSeries {
+  Series<int64_t> iteration, gradient_evaluations, sizes, step;
+  Series<double> seconds, objective;
+  Series<int32_t> assignments;
+  int64_t steps = 0;  ///< length of `step` so far
+};
+
+hsize_t chunk_rows(int64_t rows) { return std::clamp<int64_t>(rows, 16, 1024); }
+
+}  // namespace
+
+/// The open file and all its series.
+class TraceWriter::File {
+ public:
+  File(const std::string& path, const RunInfo& info)
+      : path_(path), temporary_(path + ".partial-" + std::to_string(getpid())), check_(path, "cannot be written"),
+        make_(check_), rows_(chunk_rows(info.log_points)), examples_(info.examples) {
+    try {
+      file_ = make_.file(temporary_);
+      write_attributes(info);
+      make_trajectory();
+      make_gradients();
+      make_estimators(info);
+      refresh_group_ = make_.group(file_, "refresh");
+    } catch (...) {
+      discard();
+      throw;
+    }
+  }
+
+  ~File() {
+    if (!published_) {
+      discard();
+    }
+  }
+
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+
+  /// Puts the file in its place, from where it can be read while it grows.
+  void publish(bool overwrite) {
+    check_(H5Fflush(file_, H5F_SCOPE_GLOBAL));
+    check_trace_place(path_, overwrite);
+    std::error_code error;
+    std::filesystem::rename(temporary_, path_, error);
+    TORCH_CHECK_VALUE(!error, path_, ", cannot be written: ", error.message());
+    published_ = true;
+    check_(H5Fstart_swmr_write(file_));
+  }
+
+  bool published() const { return published_; }
+
+  void add(const RefreshEvent& event) {
+    const auto [entry, is_new] = refreshes_.try_emplace(event.estimator);
+    RefreshSeries& series = entry->second;
+    if (is_new) {
+      // New objects cannot be made once the file is published; the refresh at iteration 0 always comes first.
+      TORCH_INTERNAL_ASSERT(!published_, event.estimator, " was first refreshed after the first log point");
+      series = make_refresh(event);
+    }
+    series.iteration.append(event.iteration);
+    series.gradient_evaluations.append(event.gradient_evaluations);
+    series.seconds.append(event.seconds);
+    if (event.clustering != nullptr) {
+      add_clustering(*event.clustering, series);
+    }
+  }
+
+  void add(const TrajectoryStep& step) {
+    for (auto* iteration : {&trajectory_iteration_, &estimators_iteration_, &gradients_iteration_}) {
+      iteration->append(step.iteration);
+    }
+    for (auto& [column, series] : trajectory_) {
+      series.append(step.*column.member);
+    }
+    parameter_hash_.append(step.parameter_hash);
+    quantiles_.append(norm_quantiles(step.squared_norms));
+    histogram_.append(norm_histogram(step.squared_norms));
+    top_percent_share_.append(top_percent_share(step.squared_norms));
+    for (size_t i = 0; i < estimators_.size(); ++i) {
+      add_moments(step.moments.at(i), estimators_[i]);
+    }
+    check_(H5Fflush(file_, H5F_SCOPE_GLOBAL));
+  }
+
+ private:
+  void discard() {
+    close_all();
+    std::error_code ignored;
+    std::filesystem::remove(temporary_, ignored);
+  }
+
+  void close_all() {
+    file_.reset();  // the datasets' handles keep it open until they are gone
+    trajectory_.clear();
+    estimators_.clear();
+    refreshes_.clear();
+    for (auto* series : {&trajectory_iteration_, &estimators_iteration_, &gradients_iteration_}) {
+      *series = {};
+    }
+    parameter_hash_ = {};
+    quantiles_ = {};
+    histogram_ = {};
+    top_percent_share_ = {};
+    refresh_group_.reset();
+  }
+
+  void write_attributes(const RunInfo& info) {
+    make_.attribute(file_, "schema", std::string("gradist-trace"));
+    make_.attribute(file_, "schema_version", kTraceSchemaVersion);
+    make_.attribute(file_, "gradist_version", std::string(GRADIST_VERSION));
+    make_.attribute(file_, "config", to_toml(info.options));
+    make_.attribute(file_, "parameters", info.parameters);
+    make_.attribute(file_, "examples", info.examples);
+    make_.attribute(file_, "batch_size", info.options.batch_size);
+  }
+
+  template <class Number>
+  Series<Number> series(hid_t group, const std::string& name, const std::string& long_name) {
+    auto dataset = make_.dataset<Number>(group, name, {0}, {H5S_UNLIMITED}, {rows_});
+    make_.attribute(dataset, "long_name", long_name);
+    return {std::move(dataset), std::nullopt, check_};
+  }
+
+  /// A series along the scale `axis`.
+  template <class Number>
+  Series<Number> series_along(hid_t axis, hid_t group, const std::string& name, const std::string& long_name) {
+    auto made = series<Number>(group, name, long_name);
+    check_(H5DSattach_scale(made.id(), axis, 0));
+    return made;
+  }
+
+  /// A series of rows along the scales `axis` and `row_axis`; `grows`: rows may become longer.
+  template <class Number>
+  Series<Number> table_along(hid_t axis, hid_t row_axis, int64_t width, hid_t group, const std::string& name,
+                             const std::string& long_name, bool grows = false) {
+    const auto columns = static_cast<hsize_t>(width);
+    const hsize_t chunk = std::clamp<hsize_t>(columns, 1, 1 << 20);
+    auto dataset = make_.dataset<Number>(group, name, {0, columns},
+                                         {H5S_UNLIMITED, grows ? H5S_UNLIMITED : columns}, {1, chunk});
+    make_.attribute(dataset, "long_name", long_name);
+    check_(H5DSattach_scale(dataset, axis, 0));
+    check_(H5DSattach_scale(dataset, row_axis, 1));
+    return {std::move(dataset), columns, check_};
+  }
+
+  Series<int64_t> iteration_scale(hid_t group, const std::string& long_name) {
+    auto made = series<int64_t>(group, "iteration", long_name);
+    check_(H5DSset_scale(made.id(), "iteration"));
+    return made;
+  }
+
+  void make_trajectory() {
+    const auto group = make_.group(file_, "trajectory");
+    trajectory_iteration_ = iteration_scale(group, "SGD steps done");
+    const hid_t axis = trajectory_iteration_.id();
+    for (const auto& column : detail::trajectory_columns()) {
+      trajectory_.emplace_back(column, series_along<double>(axis, group, column.name, column.long_name));
+    }
+    parameter_hash_ = series_along<uint64_t>(axis, group, "parameter_hash", "hash of the parameters' bytes");
+  }
+
+  void make_gradients() {
+    const auto group = make_.group(file_, "gradients");
+    gradients_iteration_ = iteration_scale(group, "SGD steps done");
+    const hid_t axis = gradients_iteration_.id();
+    const auto quantile = make_.scale(group, "quantile", norm_quantile_levels());
+    const auto bin = make_.scale(group, "bin", counting<int64_t>(kNormBins));
+    quantiles_ = table_along<double>(axis, quantile, kNormQuantiles, group, "squared_norm_quantiles",
+                                     "quantiles of ||g_i||^2 over the examples");
+    histogram_ = table_along<double>(axis, bin, kNormBins, group, "squared_norm_histogram",
+                                     "examples with ||g_i||^2 between two edges; outliers in the end bins");
+    make_.scale(group, "squared_norm_histogram_edges", norm_histogram_edges());
+    top_percent_share_ = series_along<double>(axis, group, "top_percent_share",
+                                              "share of sum ||g_i||^2 that the largest 1 % of the examples carry");
+  }
+
+  void make_estimators(const RunInfo& info) {
+    const auto group = make_.group(file_, "estimators");
+    estimators_iteration_ = iteration_scale(group, "SGD steps done");
+    for (const auto& name : info.options.estimator) {
+      estimators_.push_back(make_estimator_series(make_.group(group, name), info));
+    }
+  }
+
+  EstimatorSeries make_estimator_series(hid_t group, const RunInfo& info) {
+    EstimatorSeries made;
+    const hid_t axis = estimators_iteration_.id();
+    auto columns = detail::moment_columns();
+    if (info.options.measure != "exact") {
+      columns.insert(columns.end(), detail::interval_columns().begin(), detail::interval_columns().end());
+    }
+    for (const auto& column : columns) {
+      made.numbers.emplace_back(column, series_along<double>(axis, group, column.name, column.long_name));
+    }
+    made.gradient_evaluations =
+        series_along<int64_t>(axis, group, "gradient_evaluations", "single-example gradients spent on the measurement");
+    const auto layers = make_.group(group, "layers");
+    for (const auto& parameter : info.parameter_names) {
+      const auto layer = make_.group(layers, parameter);
+      made.layers.push_back(series_along<double>(axis, layer, "average_variance", "tr Cov of this parameter / its size"));
+    }
+    return made;
+  }
+
+  RefreshSeries make_refresh(const RefreshEvent& event) {
+    RefreshSeries made;
+    const auto group = make_.group(refresh_group_, event.estimator);
+    made.iteration = iteration_scale(group, "SGD steps done at the refresh");
+    const hid_t axis = made.iteration.id();
+    made.gradient_evaluations =
+        series_along<int64_t>(axis, group, "gradient_evaluations", "single-example gradients spent");
+    made.seconds = series_along<double>(axis, group, "seconds", "wall time of the refresh");
+    if (event.clustering != nullptr) {
+      make_clustering(*event.clustering, axis, group, made);
+    }
+    return made;
+  }
+
+  void make_clustering(const Clustering& clustering, hid_t axis, hid_t group, RefreshSeries& made) {
+    const int64_t clusters = clustering.clusters();
+    const auto example = make_.scale(group, "example", counting<int32_t>(examples_));
+    const auto cluster = make_.scale(group, "cluster", counting<int64_t>(clusters));
+    made.step = series<int64_t>(group, "step", "step of the clustering");
+    check_(H5DSset_scale(made.step.id(), "step"));
+    made.assignments = table_along<int32_t>(axis, example, examples_, group, "assignments", "cluster of each example");
+    made.sizes = table_along<int64_t>(axis, cluster, clusters, group, "sizes", "examples in each cluster");
+    made.objective = table_along<double>(axis, made.step.id(), 0, group, "objective",
+                                         "J = sum_k N_k SSE_k after each step", /*grows=*/true);
+  }
+
+  void add_clustering(const Clustering& clustering, RefreshSeries& series) {
+    const at::Tensor assignments = clustering.assignments().to(at::kCPU, at::kInt).contiguous();
+    series.assignments.append(assignments.const_data_ptr<int32_t>(), static_cast<hsize_t>(assignments.numel()));
+    series.sizes.append(clustering.sizes());
+    for (; series.steps < static_cast<int64_t>(clustering.history.size()); ++series.steps) {
+      series.step.append(series.steps);
+    }
+    series.objective.append(clustering.history);
+  }
+
+  static void add_moments(const Moments& moments, EstimatorSeries& series) {
+    for (auto& [column, numbers] : series.numbers) {
+      numbers.append(moments.*column.member);
+    }
+    series.gradient_evaluations.append(moments.gradient_evaluations);
+    for (size_t l = 0; l < series.layers.size(); ++l) {
+      const auto& layers = moments.layer_average_variance;
+      series.layers[l].append(l < layers.size() ? layers[l] : kUndefined);
+    }
+  }
+
+  QuietHdf5 quiet_;
+  std::string path_, temporary_;
+  Hdf5Check check_;
+  Hdf5Maker make_;
+  hsize_t rows_;
+  int64_t examples_;
+  bool published_ = false;
+  Hdf5Handle file_, refresh_group_;
+  Series<int64_t> trajectory_iteration_, estimators_iteration_, gradients_iteration_;
+  std::vector<std::pair<detail::Column<TrajectoryStep>, Series<double>>> trajectory_;
+  Series<uint64_t> parameter_hash_;
+  Series<double> quantiles_, histogram_, top_percent_share_;
+  std::vector<EstimatorSeries> estimators_;
+  std::map<std::string, RefreshSeries> refreshes_;
+};
+
+void check_trace_place(const std::string& path, bool overwrite) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  const fs::path folder = fs::path(path).has_parent_path() ? fs::path(path).parent_path() : fs::path(".");
+  TORCH_CHECK_VALUE(fs::is_directory(folder, ignored), "out = ", path, ", must be in an existing folder");
+  TORCH_CHECK_VALUE(access(folder.c_str(), W_OK | X_OK) == 0, "out = ", path, ", must be in a writable folder");
+  const fs::file_status status = fs::status(path, ignored);
+  TORCH_CHECK_VALUE(!fs::exists(status) || fs::is_regular_file(status), "out = ", path, ", must be a regular file");
+  TORCH_CHECK_VALUE(!fs::exists(status) || overwrite, "out = ", path, ", must not exist without overwrite");
+}
+
+TraceWriter::TraceWriter(std::string path, bool overwrite) : path_(std::move(path)), overwrite_(overwrite) {}
+
+TraceWriter::~TraceWriter() = default;
+
+void TraceWriter::begin(const RunInfo& info) {
+  // A link stays a link: what it points to is replaced.
+  std::error_code error;
+  const auto target = std::filesystem::weakly_canonical(path_, error);
+  file_ = std::make_unique<File>(error ? path_ : target.string(), info);
+}
+
+void TraceWriter::refreshed(const RefreshEvent& event) { file_->add(event); }
+
+void TraceWriter::logged(const TrajectoryStep& step) {
+  if (!file_->published()) {
+    file_->publish(overwrite_);
+  }
+  file_->add(step);
+}
+
+void TraceWriter::end() { file_.reset(); }
+
+}  // namespace gradist

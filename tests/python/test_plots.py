@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+import gradist
+from gradist import plots
+from synthetic_trace import write_trace
+
+
+def test_rolling_mean_and_deviation_by_hand():
+    mean, deviation = plots.rolling(np.array([1.0, 2.0, 6.0, np.nan, 4.0]), 3)
+    np.testing.assert_allclose(mean, [1.5, 3.0, 4.0, 5.0, 4.0])
+    np.testing.assert_allclose(deviation, [0.5, np.std([1, 2, 6]), 2.0, 1.0, 0.0])
+
+
+@pytest.mark.parametrize("window", [1, 2, 5, 8])
+def test_a_constant_stays_constant(window):
+    mean, deviation = plots.rolling(np.full(7, 3.0), window)
+    np.testing.assert_array_equal(mean, 3.0)
+    np.testing.assert_array_equal(deviation, 0.0)
+
+
+def test_colors_differ_and_stay_with_the_estimator():
+    names = ["gc", "mine", "sg-b", "svrg", "yours", "sg-2b"]
+    colors = [plots.color_of(name, names) for name in names]
+    assert len(set(colors)) == len(names)
+    assert plots.color_of("svrg", names) == plots.color_of("svrg")
+
+
+@pytest.mark.parametrize("name", plots.FIGURES)
+@pytest.mark.parametrize("which", ["synthetic_path", "run_path"])
+def test_every_figure_draws(name, which, request, tmp_path):
+    with gradist.open(request.getfixturevalue(which)) as trace:
+        figure = trace.plot(name, width=5)
+    assert isinstance(figure, Figure) and figure.get_figwidth() == 5
+    for suffix in ("png", "pdf", "svg"):
+        figure.savefig(tmp_path / f"figure.{suffix}")
+        assert (tmp_path / f"figure.{suffix}").stat().st_size > 2000
+
+
+def test_curves_show_the_trace(synthetic):
+    figure = synthetic.plot("average-variance", window=1)
+    axes = figure.axes[0]
+    assert axes.get_yscale() == "log"
+    drawn = {line.get_color(): line for line in axes.lines}
+    for name in synthetic.estimators:
+        line = drawn[plots.COLORS[name]]
+        np.testing.assert_array_equal(line.get_xdata(), synthetic.iterations)
+        values = synthetic[name].average_variance
+        np.testing.assert_array_equal(line.get_ydata(), np.where(values > 0, values, np.nan))
+
+
+def test_estimators_and_figures_that_a_trace_lacks_are_absent(tmp_path):
+    path = write_trace(tmp_path / "trace.h5", estimators=("sg-b", "svrg"))
+    with gradist.open(path) as trace:
+        assert "cluster-sizes" not in plots.available(trace)
+        with pytest.raises(ValueError, match="cluster-sizes"):
+            trace.plot("cluster-sizes")
+        labels = [text.get_text() for text in trace.plot().legends[0].get_texts()]
+    assert labels == ["SG-B", "SVRG"]
+
+
+def test_one_log_point_is_enough(tmp_path):
+    path = write_trace(tmp_path / "trace.h5", iterations=5)
+    with gradist.open(path) as trace:
+        for name in plots.available(trace):
+            trace.plot(name).savefig(tmp_path / "figure.png")
+
+
+def test_an_unknown_figure(synthetic):
+    with pytest.raises(ValueError, match="'pie', must be one of variances"):
+        synthetic.plot("pie")
+
+
+def test_notebooks_get_a_png(synthetic):
+    assert synthetic.plot()._repr_png_().startswith(b"\x89PNG")

@@ -1,0 +1,108 @@
+#include "trajectory/run_options.h"
+
+#include "data/files.h"
+#include "support/value_error.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+namespace gradist {
+namespace {
+
+using test::refusal;
+
+RunOptions resolved(std::vector<std::pair<std::string, std::string>> options, const std::string& preset = "",
+                    const std::string& config = "") {
+  return resolve_run_options({preset, config, std::move(options)});
+}
+
+TEST(RunOptionsTest, LaterSourcesWin) {
+  const test::TemporaryFolder folder;
+  const auto config = folder / "run.toml";
+  test::write_file(config, "draws = 7\nlr = 0.3\n");
+  const RunOptions options = resolved({{"lr", "0.4"}}, "faghri-mnist-mlp", config);
+  EXPECT_EQ(options.lr, 0.4) << "command line";
+  EXPECT_EQ(options.draws, 7) << "config file";
+  EXPECT_EQ(options.momentum, 0.5) << "preset";
+  EXPECT_EQ(options.seed, RunOptions().seed) << "default";
+}
+
+TEST(RunOptionsTest, PresetIsTableTwosRow) {
+  const RunOptions options = resolved({}, "faghri-mnist-mlp");
+  EXPECT_EQ(options.data, "mnist");
+  EXPECT_EQ(options.hidden, (std::vector<int64_t>{1024, 1024}));
+  EXPECT_EQ(options.batch_size, 128);
+  EXPECT_EQ(options.iterations, 50000);
+  EXPECT_EQ(options.log_every, 500);
+  EXPECT_EQ(options.draws, 50);
+  EXPECT_EQ(options.refresh_every, 2000);
+  EXPECT_EQ(options.gc_iterations, 10);
+  EXPECT_EQ(options.lr, 0.02);
+  EXPECT_EQ(options.weight_decay, 5e-4);
+  EXPECT_EQ(options.momentum, 0.5);
+}
+
+TEST(RunOptionsTest, TomlOfARunIsTheRun) {
+  const test::TemporaryFolder folder;
+  const auto config = folder / "run.toml";
+  const RunOptions options = resolved({{"lr", "0.1"},
+                                       {"lr-drop", "10,20"},
+                                       {"estimator", "svrg"},
+                                       {"duplicates", "3,0.25"},
+                                       {"max-memory", "64M"},
+                                       {"replacement", "no"},
+                                       {"protocol", "faghri"}});
+  test::write_file(config, to_toml(options, /*with_docs=*/true));
+  EXPECT_EQ(to_toml(resolved({}, "", config)), to_toml(options));
+  EXPECT_EQ(data_options(options).duplicate_points, 3);
+  EXPECT_EQ(data_options(options).duplicate_fraction, 0.25);
+  EXPECT_EQ(measure_options(options).mode, MeasureMode::kSampled);
+  EXPECT_TRUE(measure_options(options).faghri);
+  EXPECT_FALSE(estimator_options(options).replacement);
+  EXPECT_EQ(estimator_options(options).max_memory, 64 << 20);
+}
+
+TEST(RunOptionsTest, TheProtocolImpliesSampledAndRefusesAnythingElse) {
+  EXPECT_EQ(resolved({{"protocol", "faghri"}}).measure, "sampled");
+  EXPECT_EQ(refusal([] { check_run_options(resolved({{"protocol", "faghri"}, {"measure", "exact"}})); }),
+            "protocol = faghri, must be none where measure = exact (it needs sampled)");
+}
+
+TEST(RunOptionsTest, RefusesFilesThatAreNone) {
+  const test::TemporaryFolder folder;
+  const std::string missing = folder / "none.toml";
+  EXPECT_EQ(refusal([&] { resolved({}, "", missing); }), "--config = " + missing + ", must be a readable TOML file");
+  EXPECT_EQ(refusal([&] { resolved({}, "", folder.string()); }),
+            "--config = " + folder.string() + ", must be a readable TOML file");
+  EXPECT_EQ(refusal([] { resolved({}, "faghri"); }), "--preset = faghri, must be one of faghri-mnist-mlp");
+}
+
+TEST(RunOptionsTest, ChecksStructsThatNoTextFilled) {
+  RunOptions options;
+  options.out.clear();
+  options.lr = std::nan("");
+  EXPECT_EQ(refusal([&] { check_run_options(options); }), "lr = nan, must be a finite number");
+  options.lr = 0.1;
+  options.momentum = 1;
+  EXPECT_EQ(refusal([&] { check_run_options(options); }), "momentum = 1, must lie in [0, 1)");
+  options.momentum = 0;
+  EXPECT_EQ(refusal([&] { check_run_options(options); }), "");
+}
+
+TEST(RunOptionsTest, ChecksSizesAgainstTheTrainingSet) {
+  const auto refused = [](std::vector<std::pair<std::string, std::string>> options) {
+    return refusal([&] { check_sizes(resolved(std::move(options)), 100); });
+  };
+  EXPECT_EQ(refused({{"batch-size", "101"}}), "batch-size = 101, must be <= 100, the number of training examples");
+  EXPECT_EQ(refused({{"clusters", "101"}}), "clusters = 101, must be <= 100, the number of training examples");
+  EXPECT_EQ(refused({{"clusters", "65"}}), "clusters = 65, must be <= batch-size = 64, for every cluster needs a draw");
+  EXPECT_EQ(refused({{"measure", "subset"}, {"measure-examples", "101"}}),
+            "measure-examples = 101, must be <= 100, the number of training examples");
+  EXPECT_EQ(refused({{"replacement", "no"}}), "replacement = no, must be yes where sg-2b draws 128 of 100 examples");
+  EXPECT_EQ(refused({{"replacement", "no"}, {"estimator", "sg-b"}}), "");
+  EXPECT_EQ(refused({{"batch-size", "100"}}), "");
+}
+
+}  // namespace
+}  // namespace gradist

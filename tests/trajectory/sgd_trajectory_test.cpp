@@ -1,0 +1,214 @@
+#include "trajectory/sgd_trajectory.h"
+
+#include "data/files.h"
+#include "models/network_source.h"
+#include "support/value_error.h"
+#include "trajectory/epoch_sampler.h"
+#include "trajectory/random_streams.h"
+
+#include <ATen/ops/full.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <cmath>
+
+namespace gradist {
+namespace {
+
+/// A run of a second: logistic regression on the digits, no trace.
+RunOptions small_run() {
+  RunOptions options;
+  options.model = "logistic";
+  options.iterations = 10;
+  options.batch_size = 32;
+  options.log_every = 4;
+  options.refresh_every = 5;
+  options.gc_iterations = 1;
+  options.threads = 1;
+  options.out.clear();
+  return options;
+}
+
+/// Keeps what it was told, as lines and as steps.
+class Recorder : public Observer {
+ public:
+  void begin(const RunInfo& info) override { lines.push_back("begin " + info.model); }
+  void refreshed(const RefreshEvent& event) override {
+    lines.push_back("refresh " + event.estimator + " " + std::to_string(event.iteration));
+  }
+  void logged(const TrajectoryStep& step) override {
+    lines.push_back("log " + std::to_string(step.iteration));
+    steps.push_back(step);
+  }
+  void progressed(int64_t iteration, int64_t) override { done = iteration; }
+  bool wants_stop() override { return done >= stop_after; }
+  void end() override { lines.emplace_back("end"); }
+
+  std::vector<uint64_t> hashes() const {
+    std::vector<uint64_t> hashes;
+    for (const auto& step : steps) {
+      hashes.push_back(step.parameter_hash);
+    }
+    return hashes;
+  }
+
+  std::vector<std::string> lines;
+  std::vector<TrajectoryStep> steps;
+  int64_t done = 0;
+  int64_t stop_after = std::numeric_limits<int64_t>::max();
+};
+
+Recorder recorded(const RunOptions& options) {
+  Recorder recorder;
+  run(options, {&recorder});
+  return recorder;
+}
+
+TEST(SgdTrajectoryTest, TellsObserversInOrder) {
+  EXPECT_EQ(recorded(small_run()).lines,
+            (std::vector<std::string>{"begin logistic 64-10", "refresh svrg 0", "refresh gc 0", "log 0", "log 4",
+                                      "refresh svrg 5", "refresh gc 5", "log 8", "refresh svrg 10", "refresh gc 10",
+                                      "log 10", "end"}));
+}
+
+TEST(SgdTrajectoryTest, TakesTheStepsOfItsFormula) {
+  RunOptions options = small_run();
+  options.estimator = {"sg-b"};
+  options.lr_drop = {6};
+
+  at::Generator generator = stream_generator(options.seed, RandomStream::kInitialisation);
+  const DataSplit data = load_data(data_options(options));
+  const auto network =
+      make_network(model_options(options), data.train.features(), data.train.outputs(), generator);
+  NetworkSource source(network, data.train, Loss::kCrossEntropy);
+  EpochSampler sampler(source.examples(), options.batch_size, stream_generator(options.seed, RandomStream::kTraining));
+  const at::Tensor weights = at::full({options.batch_size}, 1.0 / 32, at::kDouble);
+  ParameterList velocity;
+  for (int64_t t = 0; t < options.iterations; ++t) {
+    const double lr = t < 6 ? options.lr : 0.1 * options.lr;
+    const ParameterList gradient = source.weighted_gradient(sampler.next(), weights);
+    const at::NoGradGuard no_grad;
+    for (size_t l = 0; l < gradient.size(); ++l) {
+      const at::Tensor& parameter = source.parameters()[l];
+      const at::Tensor force = gradient[l] + options.weight_decay * parameter;
+      if (t == 0) {
+        velocity.push_back(force);
+      } else {
+        velocity[l] = options.momentum * velocity[l] + force;
+      }
+      parameter.sub_(lr * velocity[l]);
+    }
+  }
+
+  const TrajectoryStep last = recorded(options).steps.back();
+  EXPECT_NEAR(last.train_loss, source.evaluate(data.train).loss, 1e-6);
+  EXPECT_NEAR(last.test_loss, source.evaluate(data.test).loss, 1e-6);
+  EXPECT_DOUBLE_EQ(last.learning_rate, 0.1 * options.lr);
+  EXPECT_DOUBLE_EQ(last.epoch, 10.0 / static_cast<double>(sampler.batches_per_epoch()));
+}
+
+TEST(SgdTrajectoryTest, LowersTheLossItTrainsOn) {
+  RunOptions options = small_run();
+  options.iterations = 100;
+  options.log_every = 100;
+  options.estimator = {"sg-b"};
+  const Recorder recorder = recorded(options);
+  EXPECT_LT(recorder.steps.back().train_loss, 0.5 * recorder.steps.front().train_loss);
+  EXPECT_GT(recorder.steps.back().test_accuracy, 0.8);
+}
+
+TEST(SgdTrajectoryTest, MeasuringNeverMovesTheTrajectory) {
+  RunOptions options = small_run();
+  const Recorder four = recorded(options);
+  options.estimator = {"sg-b"};
+  EXPECT_EQ(recorded(options).hashes(), four.hashes());
+  options.measure = "sampled";
+  options.draws = 3;
+  EXPECT_EQ(recorded(options).hashes(), four.hashes());
+  options.log_every = 2;
+  EXPECT_EQ(recorded(options).hashes().back(), four.hashes().back());
+}
+
+TEST(SgdTrajectoryTest, TheSeedIsTheRun) {
+  RunOptions options = small_run();
+  const Recorder first = recorded(options);
+  const Recorder again = recorded(options);
+  EXPECT_EQ(first.hashes(), again.hashes());
+  for (size_t i = 0; i < first.steps.size(); ++i) {
+    for (size_t e = 0; e < first.steps[i].moments.size(); ++e) {
+      EXPECT_EQ(first.steps[i].moments[e].average_variance, again.steps[i].moments[e].average_variance);
+    }
+  }
+  options.seed = 1;
+  EXPECT_NE(recorded(options).hashes(), first.hashes());
+}
+
+TEST(SgdTrajectoryTest, MeasuresAgainstTheSnapshot) {
+  const Recorder recorder = recorded(small_run());
+  const TrajectoryStep& fresh = recorder.steps[0];
+  EXPECT_EQ(fresh.distance_to_snapshot, 0);
+  EXPECT_TRUE(std::isnan(fresh.snapshot_curvature)) << "nothing to divide by";
+  const TrajectoryStep& stale = recorder.steps[1];
+  EXPECT_GT(stale.distance_to_snapshot, 0);
+  EXPECT_GT(stale.snapshot_curvature, 0);
+  EXPECT_EQ(stale.squared_norms.numel(), 3823);
+
+  RunOptions without = small_run();
+  without.estimator = {"sg-b", "gc"};
+  EXPECT_TRUE(std::isnan(recorded(without).steps[1].distance_to_snapshot));
+}
+
+TEST(SgdTrajectoryTest, GradientClusteringIsNeverAboveSgBRightAfterARefresh) {
+  RunOptions options = small_run();
+  options.iterations = 40;
+  options.log_every = options.refresh_every = 20;
+  for (const auto& step : recorded(options).steps) {
+    EXPECT_LE(step.moments[3].average_variance, step.moments[0].average_variance * (1 + 1e-9)) << step.iteration;
+    EXPECT_NEAR(step.moments[1].average_variance, step.moments[0].average_variance / 2, 1e-12);
+    EXPECT_NEAR(step.moments[2].average_variance, 0, 1e-12) << "svrg at its snapshot";
+  }
+}
+
+TEST(SgdTrajectoryTest, StopsWhereAnObserverAsks) {
+  Recorder recorder;
+  recorder.stop_after = 6;
+  const RunResult result = run(small_run(), {&recorder});
+  EXPECT_TRUE(result.stopped);
+  EXPECT_EQ(result.iterations, 6);
+  EXPECT_EQ(recorder.lines.back(), "end");
+  EXPECT_EQ(result.last->iteration, 4);
+}
+
+TEST(SgdTrajectoryTest, StopsInsideALongPass) {
+  Recorder recorder;
+  recorder.stop_after = 0;
+  const RunResult result = run(small_run(), {&recorder});
+  EXPECT_TRUE(result.stopped);
+  EXPECT_FALSE(result.last.has_value()) << "the first refresh was not finished";
+}
+
+TEST(SgdTrajectoryTest, SaysWhyItCannotGoOn) {
+  RunOptions options = small_run();
+  options.lr = 1e30;
+  options.iterations = 40;
+  options.estimator = {"sg-b"};
+  const std::string message = test::refusal([&] { run(options); });
+  EXPECT_THAT(message, test::is_one_line());
+  EXPECT_THAT(message, ::testing::HasSubstr("lr = 1e+30, must be smaller: the "));
+  EXPECT_THAT(message, ::testing::HasSubstr("before iteration "));
+}
+
+TEST(SgdTrajectoryTest, PicksOneThreadForSmallStepsAndSaysSo) {
+  RunOptions options = small_run();
+  options.threads = 0;
+  EXPECT_EQ(SgdTrajectory(options).info().options.threads, 1);
+}
+
+TEST(SgdTrajectoryTest, RunsOnce) {
+  SgdTrajectory trajectory(small_run());
+  trajectory.run();
+  EXPECT_THAT(test::refusal([&] { trajectory.run(); }), ::testing::HasSubstr("must be run once"));
+}
+
+}  // namespace
+}  // namespace gradist

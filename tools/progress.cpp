@@ -1,0 +1,43 @@
+#include "tools/progress.h"
+
+#include "tools/text.h"
+
+#include <ostream>
+
+namespace gradist {
+
+namespace {
+
+constexpr std::chrono::seconds kBetweenLines(5);
+
+}  // namespace
+
+std::string describe(const RunInfo& info) {
+  const RunOptions& options = info.options;
+  return info.model + " (" + detail::with_separators(info.parameters) + " parameters) on " + options.data + " (" +
+         detail::with_separators(info.examples) + " examples), " + detail::counted(options.threads, "thread") +
+         (options.out.empty() ? ", no trace" : ", trace in " + options.out);
+}
+
+PlainProgress::PlainProgress(std::ostream& stream) : stream_(stream), start_(Clock::now()), shown_(start_) {}
+
+void PlainProgress::begin(const RunInfo& info) {
+  start_ = shown_ = Clock::now();
+  stream_ << "gradist run: " << describe(info) << std::endl;
+}
+
+void PlainProgress::logged(const TrajectoryStep& step) { train_loss_ = step.train_loss; }
+
+void PlainProgress::progressed(int64_t iteration, int64_t total) {
+  const auto now = Clock::now();
+  if (now - shown_ < kBetweenLines) {
+    return;
+  }
+  shown_ = now;
+  const double elapsed = std::chrono::duration<double>(now - start_).count();
+  const double left = elapsed * static_cast<double>(total - iteration) / static_cast<double>(iteration);
+  stream_ << "iteration " << iteration << " of " << total << ", train loss " << detail::significant(train_loss_) << ", "
+          << detail::duration(elapsed) << ", about " << detail::duration(left) << " left" << std::endl;
+}
+
+}  // namespace gradist

@@ -1,0 +1,30 @@
+#pragma once
+
+#include "trajectory/observer.h"
+
+#include <chrono>
+#include <iosfwd>
+
+namespace gradist {
+
+/// Progress in plain lines: what runs, then every few seconds how far it is and how long it will take.
+class PlainProgress final : public Observer {
+ public:
+  explicit PlainProgress(std::ostream& stream);
+
+  void begin(const RunInfo& info) override;
+  void logged(const TrajectoryStep& step) override;
+  void progressed(int64_t iteration, int64_t total) override;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  std::ostream& stream_;
+  Clock::time_point start_, shown_;
+  double train_loss_ = kUndefined;
+};
+
+/// What a run is, in one line: "mlp 64-128-10 (9,610 parameters) on digits (3,823 examples), 1 thread, trace in trace.h5".
+std::string describe(const RunInfo& info);
+
+}  // namespace gradist

@@ -1,0 +1,29 @@
+#pragma once
+
+#include "options.h"
+#include "trajectory/trace_reader.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+/// What the program prints, as text.
+namespace gradist::detail {
+
+std::string with_separators(int64_t number);  ///< 1,863,690
+std::string significant(double number);       ///< 1.23e-05; "-" where undefined
+std::string duration(double seconds);         ///< 4.2 s, 3 min 20 s, 2 h 5 min
+
+/// "1 thread", "2 threads".
+std::string counted(int64_t number, const std::string& thing);
+
+/// The presets, a line or two each.
+std::string preset_list();
+
+/// Options under their headings: name, meaning, rule and default.
+std::string option_help(const OptionList& options);
+
+/// A row an estimator; numbers are medians over the log points.
+std::string estimator_table(const std::vector<EstimatorSummary>& estimators);
+
+}  // namespace gradist::detail

@@ -81,7 +81,7 @@ void bind_clustering(py::module_& module) {
 }
 
 void bind_moments(py::module_& module) {
-  py::class_<Moments>(module, "Moments")
+  py::class_<Moments>(module, "Moments", "Moments of one gradient estimator at its own batch size; undefined values are NaN.")
       .def_readonly("trace_covariance", &Moments::trace_covariance)
       .def_readonly("average_variance", &Moments::average_variance)
       .def_readonly("normalized_variance", &Moments::normalized_variance)

@@ -64,9 +64,12 @@ bool parse(const std::string& text, int64_t& value) { return parse_whole(text, v
 
 // TOML knows no larger integers.
 bool parse(const std::string& text, uint64_t& value) {
-  return parse_whole(text, value) && value <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
+  return parse_whole(text, value) &&
+         value <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
 }
-bool parse(const std::string& text, double& value) { return parse_whole(text, value) && std::isfinite(value); }
+bool parse(const std::string& text, double& value) {
+  return parse_whole(text, value) && std::isfinite(value);
+}
 
 bool parse(const std::string& text, ByteSize& value) {
   static const std::string kUnits = "KMGT";
@@ -88,7 +91,8 @@ bool parse(const std::string& text, std::string& value) {
 
 bool parse(const std::string& text, std::vector<std::string>& value) {
   value = split_at_commas(text);
-  return std::none_of(value.begin(), value.end(), [](const std::string& part) { return part.empty(); });
+  return std::none_of(value.begin(), value.end(),
+                      [](const std::string& part) { return part.empty(); });
 }
 
 bool parse(const std::string& text, std::vector<int64_t>& value) {
@@ -106,10 +110,14 @@ const char* form_of(const bool*) { return "must be yes or no"; }
 const char* form_of(const int64_t*) { return "must be a whole number"; }
 const char* form_of(const uint64_t*) { return "must be a whole number in [0, 2^63 - 1]"; }
 const char* form_of(const double*) { return "must be a finite number"; }
-const char* form_of(const ByteSize*) { return "must be a number of bytes such as 536870912, 512M or 2G"; }
+const char* form_of(const ByteSize*) {
+  return "must be a number of bytes such as 536870912, 512M or 2G";
+}
 const char* form_of(const std::string*) { return "must be text"; }
 const char* form_of(const std::vector<std::string>*) { return "must be names separated by commas"; }
-const char* form_of(const std::vector<int64_t>*) { return "must be whole numbers separated by commas"; }
+const char* form_of(const std::vector<int64_t>*) {
+  return "must be whole numbers separated by commas";
+}
 
 std::string to_text(bool value) { return value ? "yes" : "no"; }
 std::string to_text(int64_t value) { return detail::number_text(value); }
@@ -155,7 +163,9 @@ std::string to_toml_value(int64_t value) { return to_text(value); }
 std::string to_toml_value(uint64_t value) { return to_text(value); }
 std::string to_toml_value(const std::string& value) { return quoted(value); }
 std::string to_toml_value(ByteSize value) { return quoted(to_text(value)); }
-std::string to_toml_value(const std::vector<int64_t>& value) { return "[" + joined(texts_of(value), ", ") + "]"; }
+std::string to_toml_value(const std::vector<int64_t>& value) {
+  return "[" + joined(texts_of(value), ", ") + "]";
+}
 
 // A TOML float needs a point or an exponent.
 std::string to_toml_value(double value) {
@@ -185,15 +195,19 @@ size_t edit_distance(const std::string& from, const std::string& to) {
 
 /// Line breaks and control characters would make two lines of one error.
 std::string on_one_line(std::string text) {
-  std::replace_if(text.begin(), text.end(), [](unsigned char letter) { return letter < 0x20 || letter == 0x7f; }, '?');
+  std::replace_if(
+      text.begin(), text.end(),
+      [](unsigned char letter) { return letter < 0x20 || letter == 0x7f; }, '?');
   return text;
 }
 
 }  // namespace
 
 Rule<std::vector<int64_t>> each_at_least(int64_t low) {
-  return {"every number must be >= " + detail::number_text(low), [low](const std::vector<int64_t>& values) {
-            return std::all_of(values.begin(), values.end(), [low](int64_t value) { return value >= low; });
+  return {"every number must be >= " + detail::number_text(low),
+          [low](const std::vector<int64_t>& values) {
+            return std::all_of(values.begin(), values.end(),
+                               [low](int64_t value) { return value >= low; });
           }};
 }
 
@@ -238,7 +252,8 @@ void Option::set(const std::string& text, const OptionOrigin& origin) {
 }
 
 void Option::check(const OptionOrigin& origin) const {
-  if (const auto* number = std::get_if<double*>(&value_); number != nullptr && !std::isfinite(**number)) {
+  if (const auto* number = std::get_if<double*>(&value_);
+      number != nullptr && !std::isfinite(**number)) {
     refuse(origin, text(), form_of(*number));
   }
   if (!accepts_()) {
@@ -246,8 +261,10 @@ void Option::check(const OptionOrigin& origin) const {
   }
 }
 
-void Option::refuse(const OptionOrigin& origin, const std::string& text, const std::string& rule) const {
-  TORCH_CHECK_VALUE(false, origin, name_, " = ", text.empty() ? "\"\"" : on_one_line(text), ", ", rule);
+void Option::refuse(const OptionOrigin& origin, const std::string& text,
+                    const std::string& rule) const {
+  TORCH_CHECK_VALUE(false, origin, name_, " = ", text.empty() ? "\"\"" : on_one_line(text), ", ",
+                    rule);
 }
 
 std::string nearest_name(const std::string& name, const std::vector<std::string>& names) {
@@ -264,11 +281,12 @@ std::string nearest_name(const std::string& name, const std::vector<std::string>
 }
 
 Option& find_option(OptionList& options, const std::string& name, const OptionOrigin& origin) {
-  const auto found =
-      std::find_if(options.begin(), options.end(), [&](const Option& option) { return option.name() == name; });
+  const auto found = std::find_if(options.begin(), options.end(),
+                                  [&](const Option& option) { return option.name() == name; });
   if (found == options.end()) {
     std::vector<std::string> names;
-    std::transform(options.begin(), options.end(), std::back_inserter(names), std::mem_fn(&Option::name));
+    std::transform(options.begin(), options.end(), std::back_inserter(names),
+                   std::mem_fn(&Option::name));
     const std::string nearest = nearest_name(name, names);
     TORCH_CHECK_VALUE(false, origin, on_one_line(name), ", must be a known option",
                       nearest.empty() ? "" : "; did you mean " + nearest + "?");

@@ -10,7 +10,8 @@
 
 namespace gradist {
 
-/// Options are plain structs with one visitor each, where every option is written once: name, meaning, group and rule.
+/// Options are plain structs with one visitor each, where every option is written once: name,
+/// meaning, group and rule.
 ///
 ///   struct WalkOptions {
 ///     int64_t steps = 10;
@@ -21,8 +22,9 @@ namespace gradist {
 ///     }
 ///   };
 ///
-/// Program, TOML file, Python keywords and the trace's attribute all read `list_options(options)`; there is no second list.
-/// An error is one line that names where the value came from, the option, the value and the rule.
+/// Program, TOML file, Python keywords and the trace's attribute all read `list_options(options)`;
+/// there is no second list. An error is one line that names where the value came from, the option,
+/// the value and the rule.
 
 /// What an option is called and what it means.
 struct OptionField {
@@ -85,19 +87,23 @@ Rule<std::string> one_of(const std::vector<std::string>& names);
 /// One or more of the names, none twice.
 Rule<std::vector<std::string>> some_of(const std::vector<std::string>& names);
 
-/// Where a value came from, as errors show it: `--` before the name on the command line, `run.toml:3: ` in a file, nothing
-/// for a keyword.
+/// Where a value came from, as errors show it: `--` before the name on the command line,
+/// `run.toml:3: ` in a file, nothing for a keyword.
 using OptionOrigin = std::string;
 
 /// One option bound to its place in a struct, whatever its type.
 class Option {
  public:
-  using Value = std::variant<bool*, int64_t*, uint64_t*, double*, ByteSize*, std::string*, std::vector<std::string>*,
-                             std::vector<int64_t>*>;
+  using Value = std::variant<bool*, int64_t*, uint64_t*, double*, ByteSize*, std::string*,
+                             std::vector<std::string>*, std::vector<int64_t>*>;
 
   template <class T>
   Option(const OptionField& field, T& value, Rule<T> rule)
-      : name_(field.name), doc_(field.doc), group_(field.group), rule_(rule.text), value_(&value),
+      : name_(field.name),
+        doc_(field.doc),
+        group_(field.group),
+        rule_(rule.text),
+        value_(&value),
         accepts_([place = &value, accepts = std::move(rule.accepts)] { return accepts(*place); }) {}
 
   const std::string& name() const { return name_; }
@@ -115,8 +121,10 @@ class Option {
   /// Refuses a value that breaks the rule.
   void check(const OptionOrigin& origin) const;
 
-  /// The error of a value that cannot be, in the one form all have: <origin><name> = <text>, <rule>.
-  [[noreturn]] void refuse(const OptionOrigin& origin, const std::string& text, const std::string& rule) const;
+  /// The error of a value that cannot be, in the one form all have: <origin><name> = <text>,
+  /// <rule>.
+  [[noreturn]] void refuse(const OptionOrigin& origin, const std::string& text,
+                           const std::string& rule) const;
 
  private:
   std::string name_, doc_, group_, rule_;
@@ -136,7 +144,8 @@ OptionList list_options(Options& options) {
   return list;
 }
 
-/// The option of this name; an unknown name is an error that suggests the nearest one. `what` says what was named: "option".
+/// The option of this name; an unknown name is an error that suggests the nearest one. `what` says
+/// what was named: "option".
 Option& find_option(OptionList& options, const std::string& name, const OptionOrigin& origin);
 
 /// The name in `names` closest to `name` where it may be a slip (at most two letters), else empty.
@@ -145,7 +154,9 @@ std::string nearest_name(const std::string& name, const std::vector<std::string>
 /// All options as a TOML document, a comment a group and, on request, the meaning of each.
 std::string to_toml(const OptionList& options, bool with_docs = false);
 
-/// Sets the options that a TOML document names and returns their names; `source` names the file in errors.
-std::vector<std::string> set_from_toml(OptionList& options, std::string_view document, const std::string& source);
+/// Sets the options that a TOML document names and returns their names; `source` names the file in
+/// errors.
+std::vector<std::string> set_from_toml(OptionList& options, std::string_view document,
+                                       const std::string& source);
 
 }  // namespace gradist

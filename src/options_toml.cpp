@@ -16,22 +16,36 @@ struct TomlForm {
 };
 
 bool all_of_type(const toml::node& node, toml::node_type type) {
-  return node.type() == type || (node.is_array() && (node.as_array()->empty() || node.as_array()->is_homogeneous(type)));
+  return node.type() == type ||
+         (node.is_array() && (node.as_array()->empty() || node.as_array()->is_homogeneous(type)));
 }
 
-TomlForm form_of(const toml::node& node, const bool*) { return {node.is_boolean(), "must be true or false"}; }
-TomlForm form_of(const toml::node& node, const int64_t*) { return {node.is_integer(), "must be a whole number"}; }
-TomlForm form_of(const toml::node& node, const uint64_t*) { return {node.is_integer(), "must be a whole number"}; }
-TomlForm form_of(const toml::node& node, const double*) { return {node.is_number(), "must be a number"}; }
-TomlForm form_of(const toml::node& node, const ByteSize*) {
-  return {node.is_integer() || node.is_string(), "must be a number of bytes such as 536870912, \"512M\" or \"2G\""};
+TomlForm form_of(const toml::node& node, const bool*) {
+  return {node.is_boolean(), "must be true or false"};
 }
-TomlForm form_of(const toml::node& node, const std::string*) { return {node.is_string(), "must be text in quotes"}; }
+TomlForm form_of(const toml::node& node, const int64_t*) {
+  return {node.is_integer(), "must be a whole number"};
+}
+TomlForm form_of(const toml::node& node, const uint64_t*) {
+  return {node.is_integer(), "must be a whole number"};
+}
+TomlForm form_of(const toml::node& node, const double*) {
+  return {node.is_number(), "must be a number"};
+}
+TomlForm form_of(const toml::node& node, const ByteSize*) {
+  return {node.is_integer() || node.is_string(),
+          "must be a number of bytes such as 536870912, \"512M\" or \"2G\""};
+}
+TomlForm form_of(const toml::node& node, const std::string*) {
+  return {node.is_string(), "must be text in quotes"};
+}
 TomlForm form_of(const toml::node& node, const std::vector<std::string>*) {
-  return {all_of_type(node, toml::node_type::string), "must be a list of names, such as [\"a\", \"b\"]"};
+  return {all_of_type(node, toml::node_type::string),
+          "must be a list of names, such as [\"a\", \"b\"]"};
 }
 TomlForm form_of(const toml::node& node, const std::vector<int64_t>*) {
-  return {all_of_type(node, toml::node_type::integer), "must be a list of whole numbers, such as [1, 2]"};
+  return {all_of_type(node, toml::node_type::integer),
+          "must be a list of whole numbers, such as [1, 2]"};
 }
 
 /// The value as it would stand on the command line; lists element by element.
@@ -62,19 +76,22 @@ toml::table parsed(std::string_view document, const std::string& source) {
   try {
     return toml::parse(document, source);
   } catch (const toml::parse_error& error) {
-    TORCH_CHECK_VALUE(false, at_line(source, error.source()), "must be TOML; ", error.description());
+    TORCH_CHECK_VALUE(false, at_line(source, error.source()), "must be TOML; ",
+                      error.description());
   }
 }
 
 }  // namespace
 
-std::vector<std::string> set_from_toml(OptionList& options, std::string_view document, const std::string& source) {
+std::vector<std::string> set_from_toml(OptionList& options, std::string_view document,
+                                       const std::string& source) {
   std::vector<std::string> names;
   const toml::table table = parsed(document, source);
   for (const auto& [key, node] : table) {
     const OptionOrigin origin = at_line(source, node.source());
     Option& option = find_option(options, std::string(key.str()), origin);
-    const TomlForm form = std::visit([&node = node](const auto* value) { return form_of(node, value); }, option.value());
+    const TomlForm form = std::visit(
+        [&node = node](const auto* value) { return form_of(node, value); }, option.value());
     const std::string text = command_line_text(node);
     if (!form.fits) {
       option.refuse(origin, text, form.rule);

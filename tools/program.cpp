@@ -28,12 +28,15 @@ Start with `gradist run`: it trains a small network on handwritten digits in und
 )";
 
 int report_command() {
-  TORCH_CHECK_VALUE(false, "report, must be run from the Python package (pip install gradist), which draws the plots");
+  TORCH_CHECK_VALUE(
+      false,
+      "report, must be run from the Python package (pip install gradist), which draws the plots");
 }
 
 int dispatch(const std::vector<std::string>& arguments, const ProgramFaces& faces) {
   const std::string command = arguments.empty() ? "--help" : arguments.front();
-  const std::vector<std::string> rest(arguments.begin() + (arguments.empty() ? 0 : 1), arguments.end());
+  const std::vector<std::string> rest(arguments.begin() + (arguments.empty() ? 0 : 1),
+                                      arguments.end());
   if (command == "run") {
     return detail::run_command(rest, faces);
   }
@@ -51,7 +54,8 @@ int dispatch(const std::vector<std::string>& arguments, const ProgramFaces& face
   } else if (command == "--list-presets") {
     faces.out << detail::preset_list();
   } else {
-    TORCH_CHECK_VALUE(false, command, ", must be one of run|info|report|--help|--version|--list-presets");
+    TORCH_CHECK_VALUE(false, command,
+                      ", must be one of run|info|report|--help|--version|--list-presets");
   }
   return kDone;
 }

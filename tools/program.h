@@ -15,18 +15,20 @@ struct ProgramFaces {
   std::ostream& out = std::cout;  ///< results
   std::ostream& err = std::cerr;  ///< progress, and errors of one line each
 
-  /// Makes what shows the progress of a run; plain lines on `err` where it is empty. Not asked with --quiet.
+  /// Makes what shows the progress of a run; plain lines on `err` where it is empty. Not asked with
+  /// --quiet.
   std::function<std::unique_ptr<Observer>()> make_progress;
 };
 
-/// Exit statuses: done; our own bug or a lack of memory; the user's mistake, or a file that cannot be read or written.
-/// A run that a signal stopped cleanly gives 128 + the signal's number.
+/// Exit statuses: done; our own bug or a lack of memory; the user's mistake, or a file that cannot
+/// be read or written. A run that a signal stopped cleanly gives 128 + the signal's number.
 inline constexpr int kDone = 0;
 inline constexpr int kFailed = 1;
 inline constexpr int kRefused = 2;
 
-/// The program `gradist`, arguments without its own name; returns the exit status. Both the binary and the Python package's
-/// console script are this function. Every error is exactly one line on `err`, `gradist: ...`.
+/// The program `gradist`, arguments without its own name; returns the exit status. Both the binary
+/// and the Python package's console script are this function. Every error is exactly one line on
+/// `err`, `gradist: ...`.
 int run_program(const std::vector<std::string>& arguments, const ProgramFaces& faces = {});
 
 namespace detail {

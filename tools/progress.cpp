@@ -14,12 +14,14 @@ constexpr std::chrono::seconds kBetweenLines(5);
 
 std::string describe(const RunInfo& info) {
   const RunOptions& options = info.options;
-  return info.model + " (" + detail::with_separators(info.parameters) + " parameters) on " + options.data + " (" +
-         detail::with_separators(info.examples) + " examples), " + detail::counted(options.threads, "thread") +
+  return info.model + " (" + detail::with_separators(info.parameters) + " parameters) on " +
+         options.data + " (" + detail::with_separators(info.examples) + " examples), " +
+         detail::counted(options.threads, "thread") +
          (options.out.empty() ? ", no trace" : ", trace in " + options.out);
 }
 
-PlainProgress::PlainProgress(std::ostream& stream) : stream_(stream), start_(Clock::now()), shown_(start_) {}
+PlainProgress::PlainProgress(std::ostream& stream)
+    : stream_(stream), start_(Clock::now()), shown_(start_) {}
 
 void PlainProgress::begin(const RunInfo& info) {
   start_ = shown_ = Clock::now();
@@ -35,9 +37,11 @@ void PlainProgress::progressed(int64_t iteration, int64_t total) {
   }
   shown_ = now;
   const double elapsed = std::chrono::duration<double>(now - start_).count();
-  const double left = elapsed * static_cast<double>(total - iteration) / static_cast<double>(iteration);
-  stream_ << "iteration " << iteration << " of " << total << ", train loss " << detail::significant(train_loss_) << ", "
-          << detail::duration(elapsed) << ", about " << detail::duration(left) << " left" << std::endl;
+  const double left =
+      elapsed * static_cast<double>(total - iteration) / static_cast<double>(iteration);
+  stream_ << "iteration " << iteration << " of " << total << ", train loss "
+          << detail::significant(train_loss_) << ", " << detail::duration(elapsed) << ", about "
+          << detail::duration(left) << " left" << std::endl;
 }
 
 }  // namespace gradist

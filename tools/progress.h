@@ -7,7 +7,8 @@
 
 namespace gradist {
 
-/// Progress in plain lines: what runs, then every few seconds how far it is and how long it will take.
+/// Progress in plain lines: what runs, then every few seconds how far it is and how long it will
+/// take.
 class PlainProgress final : public Observer {
  public:
   explicit PlainProgress(std::ostream& stream);
@@ -24,7 +25,8 @@ class PlainProgress final : public Observer {
   double train_loss_ = kUndefined;
 };
 
-/// What a run is, in one line: "mlp 64-128-10 (9,610 parameters) on digits (3,823 examples), 1 thread, trace in trace.h5".
+/// What a run is, in one line: "mlp 64-128-10 (9,610 parameters) on digits (3,823 examples), 1
+/// thread, trace in trace.h5".
 std::string describe(const RunInfo& info);
 
 }  // namespace gradist

@@ -1,12 +1,12 @@
-#include "tools/progress.h"
 #include "tools/program.h"
+#include "tools/progress.h"
 #include "tools/stop_signals.h"
 #include "tools/text.h"
 #include "trajectory/sgd_trajectory.h"
 #include "trajectory/trace_reader.h"
 
-#include <boost/program_options.hpp>
 #include <c10/util/Exception.h>
+#include <boost/program_options.hpp>
 
 #include <algorithm>
 
@@ -21,7 +21,7 @@ constexpr const char* kHelpHead =
 
   gradist run
       trains an mlp on the bundled handwritten digits and measures sg-b, sg-2b, svrg and gc
-  gradist run --data mnist --data-dir mnist --hidden 1024,1024 --batch-size 128 --lr 0.02 --out mnist.h5
+  gradist run --data mnist --data-dir mnist --hidden 1024,1024 --lr 0.02 --out mnist.h5
       the same on MNIST, whose four files lie in the folder mnist
 
 Later ones win: defaults, --preset, --config, options. Defaults stand in [brackets].
@@ -29,15 +29,16 @@ Later ones win: defaults, --preset, --config, options. Defaults stand in [bracke
 
 constexpr const char* kHelpTail = R"(
 Program
-  --preset NAME             named settings, see --list-presets
+  --preset TEXT             named settings, see --list-presets
   --config FILE             options from a TOML file, names as here: batch-size = 128
-  --print-config            check everything, print all options as TOML that reruns the same run, and stop
+  --print-config            check everything, print the options as TOML that reruns it, and stop
   --list-presets            print the presets, and stop
   --quiet                   print nothing but errors
   --help                    print this, and stop
 )";
 
-/// What the command line of `run` says: the run's own options as text, and what concerns the program alone.
+/// What the command line of `run` says: the run's own options as text, and what concerns the
+/// program alone.
 struct RunCommandLine {
   RunRequest request;
   bool help = false;
@@ -65,10 +66,13 @@ po::options_description described_options() {
   return described;
 }
 
-std::string without_dashes(const std::string& name) { return name.substr(std::min(name.find_first_not_of('-'), name.size())); }
+std::string without_dashes(const std::string& name) {
+  return name.substr(std::min(name.find_first_not_of('-'), name.size()));
+}
 
 /// The parser's complaints, in the one form our errors have.
-po::parsed_options parse(const std::vector<std::string>& arguments, const po::options_description& described) {
+po::parsed_options parse(const std::vector<std::string>& arguments,
+                         const po::options_description& described) {
   using po::command_line_style::allow_long;
   using po::command_line_style::long_allow_adjacent;
   using po::command_line_style::long_allow_next;
@@ -84,7 +88,8 @@ po::parsed_options parse(const std::vector<std::string>& arguments, const po::op
     throw;
   } catch (const po::invalid_command_line_syntax& error) {
     const bool extra = error.kind() == po::invalid_syntax::extra_parameter;
-    TORCH_CHECK_VALUE(false, error.get_option_name(), extra ? ", must stand without a value" : ", must be followed by a value");
+    TORCH_CHECK_VALUE(false, error.get_option_name(),
+                      extra ? ", must stand without a value" : ", must be followed by a value");
   }
 }
 
@@ -95,11 +100,12 @@ RunCommandLine read_command_line(const std::vector<std::string>& arguments) {
   for (const auto& option : parse(arguments, described).options) {
     const std::string& name = option.string_key;
     const std::string text = option.value.empty() ? "yes" : option.value.front();
-    TORCH_CHECK_VALUE(!name.empty(), text, ", must be an option of gradist run (they begin with --)");
+    TORCH_CHECK_VALUE(!name.empty(), text,
+                      ", must be an option of gradist run (they begin with --)");
     // The parser takes the next option for the value of one that has none.
     TORCH_CHECK_VALUE(text.rfind("--", 0) != 0, "--", name, ", must be followed by a value");
-    TORCH_CHECK_VALUE(std::find(seen.begin(), seen.end(), name) == seen.end(), "--", name, " = ", text,
-                      ", must be given only once");
+    TORCH_CHECK_VALUE(std::find(seen.begin(), seen.end(), name) == seen.end(), "--", name, " = ",
+                      text, ", must be given only once");
     seen.push_back(name);
     if (name == "preset") {
       line.request.preset = text;
@@ -146,34 +152,43 @@ class SignalObserver final : public Observer {
 
 void print_results(const RunResult& result, const RunOptions& options, std::ostream& out) {
   const TrajectoryStep& last = *result.last;
-  out << "iteration " << last.iteration << ": train loss " << significant(last.train_loss) << ", accuracy "
-      << significant(last.train_accuracy) << "; test loss " << significant(last.test_loss) << ", accuracy "
-      << significant(last.test_accuracy) << "; " << duration(result.seconds) << "\n";
+  out << "iteration " << last.iteration << ": train loss " << significant(last.train_loss)
+      << ", accuracy " << significant(last.train_accuracy) << "; test loss "
+      << significant(last.test_loss) << ", accuracy " << significant(last.test_accuracy) << "; "
+      << duration(result.seconds) << "\n";
   if (options.out.empty()) {
     return;
   }
   const TraceSummary trace = read_trace_summary(options.out);
   out << "\n"
-      << estimator_table(trace.estimators) << "Medians over " << counted(trace.log_points, "log point")
-      << ". Normalized variance in [0, 1]: above 1/2 the noise exceeds the signal.\n\nNext: gradist report " << options.out
-      << " -o report.html   or, in Python: gradist.open(\"" << options.out << "\").plot()\n";
+      << estimator_table(trace.estimators) << "Medians over "
+      << counted(trace.log_points, "log point")
+      << ". Normalized variance in [0, 1]: above 1/2 the noise exceeds the signal.\n\nNext: "
+         "gradist report "
+      << options.out << " -o report.html   or, in Python: gradist.open(\"" << options.out
+      << "\").plot()\n";
 }
 
-int run_to_its_end(const RunCommandLine& line, const RunOptions& options, const ProgramFaces& faces) {
+int run_to_its_end(const RunCommandLine& line, const RunOptions& options,
+                   const ProgramFaces& faces) {
   SgdTrajectory trajectory(options);
   const StopSignals signals;
   SignalObserver stop(signals);
   std::vector<Observer*> observers = {&stop};
   std::unique_ptr<Observer> progress;
   if (!line.quiet) {
-    progress = faces.make_progress ? faces.make_progress() : std::make_unique<PlainProgress>(faces.err);
+    progress =
+        faces.make_progress ? faces.make_progress() : std::make_unique<PlainProgress>(faces.err);
     observers.push_back(progress.get());
   }
   const RunResult result = trajectory.run(observers);
   progress.reset();
   if (result.stopped) {
     faces.err << "gradist: stopped at iteration " << result.iterations
-              << (result.last && !options.out.empty() ? "; " + options.out + " holds what was measured" : "") << std::endl;
+              << (result.last && !options.out.empty()
+                      ? "; " + options.out + " holds what was measured"
+                      : "")
+              << std::endl;
     return 128 + (signals.caught() != 0 ? signals.caught() : SIGINT);
   }
   if (!line.quiet) {

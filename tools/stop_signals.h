@@ -4,7 +4,8 @@
 
 namespace gradist::detail {
 
-/// While it lives, the first SIGINT or SIGTERM is only noted, so that a run can end cleanly; a second one acts as usual.
+/// While it lives, the first SIGINT or SIGTERM is only noted, so that a run can end cleanly; a
+/// second one acts as usual.
 class StopSignals {
  public:
   StopSignals();

@@ -85,7 +85,9 @@ std::string with_separators(int64_t number) {
   return text;
 }
 
-std::string significant(double number) { return std::isnan(number) ? "-" : printed("%.3g", number); }
+std::string significant(double number) {
+  return std::isnan(number) ? "-" : printed("%.3g", number);
+}
 
 std::string duration(double seconds) {
   const auto whole = static_cast<int64_t>(std::lround(seconds));
@@ -135,11 +137,13 @@ std::string estimator_table(const std::vector<EstimatorSummary>& estimators) {
     }
     text << '\n';
   };
-  row("estimator", {"average variance", "over sg-b", "normalized variance", "noise to signal", "gradients measured"});
+  row("estimator", {"average variance", "over sg-b", "normalized variance", "noise to signal",
+                    "gradients measured"});
   for (const auto& estimator : estimators) {
     row(estimator.name,
-        {significant(estimator.average_variance), significant(estimator.ratio), significant(estimator.normalized_variance),
-         significant(estimator.noise_to_signal), with_separators(estimator.gradient_evaluations)});
+        {significant(estimator.average_variance), significant(estimator.ratio),
+         significant(estimator.normalized_variance), significant(estimator.noise_to_signal),
+         with_separators(estimator.gradient_evaluations)});
   }
   return text.str();
 }

@@ -1,7 +1,7 @@
 """The figures of a trace: each function takes a `gradist.Trace` and returns a matplotlib figure, ready for a paper.
 
-Curves are a rolling mean over `window` log points with one standard deviation as a band, as in [Faghri20] Fig. 3; the values
-themselves lie behind it as faint points. Every estimator has one colour everywhere, told apart by the colour-blind too.
+Curves are a rolling mean over `window` log points, never across a refresh, with one standard deviation as a band, as in
+[Faghri20] Fig. 3; the values themselves lie behind it as faint points. Every estimator has one colour everywhere, told apart by the colour-blind too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 from gradist.trace import Trace
@@ -42,8 +42,9 @@ COLORS = {"sg-b": "#0072b2", "sg-2b": "#56b4e9", "svrg": "#d55e00", "gc": "#009e
 _OTHER_COLORS = ("#cc79a7", "#e69f00", "#555555", "#b8a900")
 _GRAY = "#555555"
 _MAX_PANELS = 12
+_NARROW = 40  # a log axis with a smaller ratio of its ends is labelled between decades
 
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 8,
     "axes.titlesize": 8,
@@ -124,7 +125,7 @@ def layers(trace: Trace, *, width: float = 6.5, window: int | None = None) -> Fi
     figure, panels = _panels(len(shown), width, 1.7, columns=columns, share_y=False)
     for axes, layer in zip(panels, shown, strict=True):
         curves = {name: values[name][layer] for name in trace.estimators if layer in values[name]}
-        _curves(axes, trace.iterations, curves, window)
+        _curves(axes, trace, curves, window)
         axes.set_title(layer, loc="left")
     _common_labels(figure, panels, columns, "Average variance")
     if len(trace.layers) > len(shown):
@@ -207,9 +208,16 @@ def rolling(values: Array, window: int) -> tuple[Array, Array]:
     return neighbours.mean(axis=1).filled(np.nan), neighbours.std(axis=1).filled(np.nan)
 
 
+def rolling_between(values: Array, window: int, starts: Array) -> tuple[Array, Array]:
+    """`rolling` within the stretches that begin at the positions `starts`: a refresh is a jump, not noise."""
+    parts = [rolling(part, window) for part in np.split(values, starts[(starts > 0) & (starts < len(values))])]
+    mean, deviation = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return np.where(np.isfinite(values), mean, np.nan), deviation
+
+
 def default_window(points: int) -> int:
-    """Wide enough to calm the curves, narrow beside the run: 1/40 of the log points, odd."""
-    return 2 * (points // 80) + 1
+    """Wide enough to calm the curves, narrow beside the run: 1/20 of the log points, odd; 1 for a handful."""
+    return 2 * (points // 40) + 1 if points >= 40 else 3 if points >= 10 else 1
 
 
 # ---- parts of figures
@@ -222,14 +230,15 @@ def _estimator_panels(trace: Trace, quantities: Sequence[str], width: float, hei
     figure, panels = _panels(len(quantities), width, height)
     for axes, quantity in zip(panels, quantities, strict=True):
         curves = {name: trace[name][quantity] for name in trace.estimators if _any_finite(trace[name], quantity)}
-        _curves(axes, trace.iterations, curves, window)
+        _curves(axes, trace, curves, window)
         _intervals(axes, trace, quantity)
         _label(axes, _LABELS[quantity])
     _estimator_legend(figure, trace.estimators)
     return figure
 
 
-def _curves(axes: Axes, iterations: Array, curves: dict[str, Array], window: int | None) -> None:
+def _curves(axes: Axes, trace: Trace, curves: dict[str, Array], window: int | None) -> None:
+    iterations = trace.iterations
     window = window or default_window(len(iterations))
     for name, values in curves.items():
         color = color_of(name, list(curves))
@@ -239,7 +248,8 @@ def _curves(axes: Axes, iterations: Array, curves: dict[str, Array], window: int
         if window == 1:
             axes.plot(iterations, positive, color=color, marker="o" if len(iterations) == 1 else None, markersize=2)
             continue
-        mean, deviation = rolling(positive, window)
+        starts = np.searchsorted(iterations, trace.refreshes[name].iteration) if name in trace.refreshes else np.array([], int)
+        mean, deviation = rolling_between(positive, window, starts)
         axes.plot(iterations, positive, ".", color=color, markersize=2, alpha=0.25, markeredgewidth=0, rasterized=True)
         lowest = np.nanmin(positive)
         axes.fill_between(
@@ -317,7 +327,7 @@ def _band_legend(axes: Axes, color: str, labels: Sequence[str], maximum: str | N
 
 
 def _legend_above(axes: Axes, handles: list[Any]) -> None:
-    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, handlelength=1.2, columnspacing=1)
+    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, handlelength=1.2, columnspacing=1)
 
 
 def _panels(
@@ -350,14 +360,16 @@ def _common_labels(figure: Figure, panels: Sequence[Axes], columns: int, y_label
 
 
 def _log_scale(axes: Axes, values: Iterable[Array]) -> None:
-    """A log axis where there is something positive to show; labels at decades, or between them when there is less than one."""
+    """A log axis where there is something positive to show; labels at decades, or between them when there are few."""
     seen = np.concatenate([np.ravel(each) for each in values])
     seen = seen[np.isfinite(seen) & (seen > 0)]
     if len(seen) == 0:
         return
     axes.set_yscale("log")
-    if seen.max() / seen.min() > 30:
-        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    if seen.max() / seen.min() < _NARROW:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7) if seen.max() / seen.min() < 10 else (1, 2, 5)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
 def _estimator_legend(figure: Figure, estimators: Sequence[str]) -> None:

@@ -26,7 +26,7 @@ _HEAVY_SHARE = 0.5
 # Figures of the report in their order, with what each shows.
 _CAPTIONS = {
     "average-variance": "Average variance, tr Cov / P, of one estimate at its own batch size: rolling mean over {window} log "
-    "points with one standard deviation, the values as points.",
+    "points between refreshes with one standard deviation, the values as points. Zero, as SVRG has at a refresh, is a gap.",
     "normalized-variance": "Normalized variance: mean over coordinates of Var / E[estimate²]. Above 1/2 noise exceeds signal.",
     "losses": "Loss and accuracy.",
     "layers": "Average variance of each parameter.",
@@ -219,21 +219,26 @@ def _write(trace: Trace, options: argparse.Namespace) -> int:
         raise ValueError(f"{trace.path}: no log point yet")
     if options.format == "html":
         target = Path(options.out or "report.html")
-        if target.exists() and target.samefile(trace.path):
-            raise ValueError(f"--out {target}: is the trace itself")
-        page = html(trace)
-        _replace(target, page)
+        _check_target(target, trace)
+        _replace(target, html(trace))
         print(f"wrote {target}")
-        return 0
-    files = figure_files(trace, options.out or "figures", options.format)
-    print(f"wrote {len(files)} figures into {files[0].parent}")
+    else:
+        folder = Path(options.out or "figures")
+        print(f"wrote {len(figure_files(trace, folder, options.format))} figures into {folder}")
     return 0
+
+
+def _check_target(target: Path, trace: Trace) -> None:
+    if target.is_dir():
+        raise ValueError(f"--out = {target}, must be a file")
+    if not target.parent.is_dir():
+        raise ValueError(f"--out = {target}, must be in an existing folder")
+    if target.exists() and target.samefile(trace.path):
+        raise ValueError(f"--out = {target}, must not be the trace itself")
 
 
 def _replace(target: Path, text: str) -> None:
     """All of the file or nothing of it."""
-    if target.is_dir() or not target.parent.is_dir():
-        raise ValueError(f"--out {target}: {'is a folder' if target.is_dir() else 'its folder does not exist'}")
     part = target.with_name(f"{target.name}.part")
     part.write_text(text, encoding="utf-8")
     part.replace(target)

@@ -8,9 +8,9 @@ import os
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import h5py
 import numpy as np
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["EstimatorSeries", "GradientSeries", "RefreshSeries", "Trace", "TrajectorySeries", "open"]
 
 Array = NDArray[Any]
+T = TypeVar("T")
 
 _SCHEMA = "gradist-trace"
 _SCHEMA_VERSION = 1
@@ -248,8 +249,7 @@ class Trace(Mapping[str, EstimatorSeries]):
     @property
     def refreshes(self) -> dict[str, RefreshSeries]:
         """What the refreshes made, for each estimator that has some."""
-        names = self._groups("refresh")
-        return {name: self._cached(f"refresh/{name}", lambda n=name: RefreshSeries(self, f"refresh/{n}")) for name in names}
+        return {name: self._refresh_series(name) for name in self._groups("refresh")}
 
     def __getitem__(self, estimator: str) -> EstimatorSeries:
         if estimator not in self.estimators:
@@ -289,16 +289,20 @@ class Trace(Mapping[str, EstimatorSeries]):
 
     # ---- reading
 
-    def _cached(self, key: str, make: Any) -> Any:
+    def _cached(self, key: str, make: Callable[[], T]) -> T:
         if key not in self._cache:
             self._cache[key] = make()
-        return self._cache[key]
+        value: T = self._cache[key]
+        return value
 
     def _attribute(self, name: str) -> Any:
         attributes = self.attributes
         if name not in attributes:
             raise ValueError(f"{self.path}: attribute {name} is missing, this is not a complete gradist trace")
         return attributes[name]
+
+    def _refresh_series(self, estimator: str) -> RefreshSeries:
+        return self._cached(f"refresh/{estimator}", lambda: RefreshSeries(self, f"refresh/{estimator}"))
 
     def _members(self, group: str, kind: type) -> list[str]:
         with _readable(self.path):
@@ -322,7 +326,7 @@ class Trace(Mapping[str, EstimatorSeries]):
         """Log points, or refreshes of an estimator, that are complete in every dataset."""
         parts = name.split("/")
         groups = ("/".join(parts[:2]),) if parts[0] == "refresh" else ("trajectory", "estimators", "gradients")
-        return int(self._cached(f"rows of {groups[0]}", lambda: min(self._lengths(groups), default=0)))
+        return self._cached(f"rows of {groups[0]}", lambda: min(self._lengths(groups), default=0))
 
     def _lengths(self, groups: tuple[str, ...]) -> list[int]:
         lengths: list[int] = []

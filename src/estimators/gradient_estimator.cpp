@@ -14,6 +14,15 @@ struct NamedMaker {
   Maker make;
 };
 
+std::unique_ptr<GradientEstimator> make_double_minibatch(const EstimatorOptions& options,
+                                                         int64_t examples) {
+  const auto draws = 2 * options.batch_size;
+  TORCH_CHECK_VALUE(options.replacement || draws <= examples, "batch-size = ", options.batch_size,
+                    ": sg-2b draws ", draws, ", must be <= the number of examples, ", examples,
+                    ", without replacement");
+  return std::make_unique<Minibatch>("sg-2b", examples, draws, options.replacement);
+}
+
 std::unique_ptr<GradientEstimator> make_clustering(const EstimatorOptions& options,
                                                    int64_t examples) {
   const auto clusters = options.clusters > 0 ? options.clusters : options.batch_size;
@@ -37,10 +46,7 @@ constexpr NamedMaker kEstimators[] = {
      [](const EstimatorOptions& o, int64_t examples) -> std::unique_ptr<GradientEstimator> {
        return std::make_unique<Minibatch>("sg-b", examples, o.batch_size, o.replacement);
      }},
-    {"sg-2b",
-     [](const EstimatorOptions& o, int64_t examples) -> std::unique_ptr<GradientEstimator> {
-       return std::make_unique<Minibatch>("sg-2b", examples, 2 * o.batch_size, o.replacement);
-     }},
+    {"sg-2b", make_double_minibatch},
     {"svrg",
      [](const EstimatorOptions& o, int64_t examples) -> std::unique_ptr<GradientEstimator> {
        return std::make_unique<Svrg>(examples, o.batch_size, o.replacement, o.max_memory);

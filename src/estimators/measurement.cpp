@@ -23,6 +23,14 @@ using detail::PassPlan;
 /// A stratum that is not visited whole is seen by at least this many examples: three give a jackknife, four a useful one.
 constexpr int64_t kMinSeen = 4;
 
+void check_refreshed(const GradientEstimator& estimator) {
+  const auto* snapshot = estimator.snapshot();
+  const auto* clustering = estimator.clustering();
+  const bool refreshed = (snapshot == nullptr || !snapshot->parameters.empty()) &&
+                         (clustering == nullptr || clustering->clusters() > 0);
+  TORCH_CHECK_VALUE(refreshed, estimator.name(), " is measured only after its first refresh");
+}
+
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
@@ -74,8 +82,6 @@ class PassRunner {
       if (estimator->clustering() != nullptr) {
         clustered_.push_back(estimator);
       } else if (estimator->snapshot() != nullptr) {
-        TORCH_CHECK_VALUE(!estimator->snapshot()->parameters.empty(), estimator->name(),
-                          " is measured only after its first refresh");
         snapshots_.push_back(estimator);
       }
     }
@@ -207,6 +213,9 @@ Measurement measure_sampled(GradientSource& source, const Estimators& estimators
 Measurement measure(GradientSource& source, const std::vector<const GradientEstimator*>& estimators,
                     const MeasureOptions& options, at::Generator& generator) {
   TORCH_CHECK_VALUE(!estimators.empty(), "estimator: at least one is needed");
+  for (const auto* estimator : estimators) {
+    check_refreshed(*estimator);
+  }
   if (options.mode == MeasureMode::kSampled) {
     return measure_sampled(source, estimators, options, generator);
   }

@@ -33,8 +33,10 @@ at::Tensor deviations(const GradientBatch& batch, const std::vector<Segment>& se
     }
     const auto about_mean = norms.slice(0, segment.begin, segment.end) -
                             part.inner(mean).to(at::kCPU) * 2 + mean_norm;
-    const double scale = m > 1 && n > 1 ? m / (m - 1) * (n - 1) / n : 1.0;
-    result.slice(0, segment.begin, segment.end).copy_(about_mean.clamp_min(0) * scale);
+    // An example alone in its segment says nothing about its mean; zero is the safe side.
+    const auto raw = m > 1 ? about_mean : norms.slice(0, segment.begin, segment.end);
+    const double scale = m > 1 ? m / (m - 1) * (n - 1) / n : 1.0;
+    result.slice(0, segment.begin, segment.end).copy_(raw.clamp_min(0) * scale);
   }
   return result;
 }

@@ -277,6 +277,9 @@ Clustering lloyd(GradientSource& source, const LloydOptions& options, at::Genera
                     "], the number of examples");
   TORCH_CHECK_VALUE(options.iterations >= 1, "gc-iterations = ", options.iterations,
                     ": must be >= 1");
+  TORCH_CHECK_VALUE(options.draws == 0 || options.draws >= options.clusters,
+                    "draws = ", options.draws, ": must be >= the number of clusters, ",
+                    options.clusters, ", so that each is drawn from");
   Lloyd algorithm(source, options, evaluations);
   auto clustering = algorithm.run(generator);
   const auto step = [&](const Clustering& former) { return algorithm.step(former); };

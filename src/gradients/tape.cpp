@@ -49,6 +49,11 @@ at::Tensor Tape::anchored_bias(const at::Tensor& weight, const at::Tensor& bias)
 }
 
 at::Tensor Tape::linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) {
+  // A weight computed from parameters (a transpose, a mask) is none itself: left to autograd, so that its parameters are
+  // found to be used outside the table.
+  if (!weight.is_leaf() || (bias.defined() && !bias.is_leaf())) {
+    return at::linear(input, weight, bias);
+  }
   auto record = std::make_shared<Record>();
   record->weight = weight;
   record->bias = bias;

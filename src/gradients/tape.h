@@ -28,6 +28,7 @@ class Tape {
   Tape& operator=(const Tape&) = delete;
 
   /// y = x W^T + b for x [B, I] or [B, ..., I], W [O, I], b [O] (may be undefined). Weights may be used again (tied).
+  /// A weight or bias computed from parameters (a transpose, a mask) is left to autograd, and its parameters to the fallback.
   at::Tensor linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias);
 
   /// The loss [] or [1] of example i alone, from a plain forward pass (no tape): what the fallback differentiates.

@@ -26,7 +26,7 @@ struct Chunk {
 std::vector<Chunk> plan_visit(const std::vector<at::Tensor>& strata, int64_t chunk_size);
 
 /// Examples a chunk may hold so that factors and graph stay within `max_memory` bytes (0: a default of 1 GiB), between 1 and
-/// 4096. Found from the factors of one example, so it is the same in every run.
+/// 1024. Found from the factors of one example, so it is the same in every run.
 int64_t chunk_size(GradientSource& source, int64_t max_memory);
 
 }  // namespace gradist

@@ -9,8 +9,9 @@ namespace gradist {
 
 namespace {
 
-// Measured on two cores: a step of the default run (3 MFLOP a thread's share) is faster with one thread, a step of MNIST's
-// MLP (700 MFLOP) with two; between 30 and 100 MFLOP it makes no difference.
+// Measured on two cores: a step of the default run (3 MFLOP a thread's share) is faster with one
+// thread, a step of MNIST's MLP (700 MFLOP) with two; between 30 and 100 MFLOP it makes no
+// difference.
 constexpr double kSmallStep = 5e7;
 
 bool has_cuda() {
@@ -23,11 +24,14 @@ bool has_cuda() {
 }  // namespace
 
 void check_device(const std::string& device) {
-  TORCH_CHECK_VALUE(device != "cuda" || has_cuda(),
-                    "device = cuda, must be cpu where this torch has no CUDA or finds no CUDA device");
+  TORCH_CHECK_VALUE(
+      device != "cuda" || has_cuda(),
+      "device = cuda, must be cpu where this torch has no CUDA or finds no CUDA device");
 }
 
-int64_t threads_for(double flops_per_step) { return flops_per_step < kSmallStep ? 1 : at::get_num_threads(); }
+int64_t threads_for(double flops_per_step) {
+  return flops_per_step < kSmallStep ? 1 : at::get_num_threads();
+}
 
 ThreadScope::ThreadScope(int64_t threads) : before_(at::get_num_threads()) {
   at::set_num_threads(static_cast<int>(threads));

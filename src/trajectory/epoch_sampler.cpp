@@ -6,9 +6,12 @@
 namespace gradist {
 
 EpochSampler::EpochSampler(int64_t examples, int64_t batch_size, at::Generator generator)
-    : examples_(examples), batch_size_(batch_size), generator_(std::move(generator)), used_(examples) {
-  TORCH_CHECK_VALUE(batch_size >= 1 && batch_size <= examples, "batch-size = ", batch_size, ", must lie in [1, ", examples,
-                    "], the number of examples");
+    : examples_(examples),
+      batch_size_(batch_size),
+      generator_(std::move(generator)),
+      used_(examples) {
+  TORCH_CHECK_VALUE(batch_size >= 1 && batch_size <= examples, "batch-size = ", batch_size,
+                    ", must lie in [1, ", examples, "], the number of examples");
 }
 
 at::Tensor EpochSampler::next() {

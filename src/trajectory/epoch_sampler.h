@@ -7,8 +7,9 @@
 
 namespace gradist {
 
-/// Minibatches of B of N examples without replacement, an epoch at a time: each epoch is a new permutation, cut into
-/// floor(N / B) batches; what is left over at its end is left out of that epoch.
+/// Minibatches of B of N examples without replacement, an epoch at a time: each epoch is a new
+/// permutation, cut into floor(N / B) batches; what is left over at its end is left out of that
+/// epoch.
 class EpochSampler {
  public:
   /// 1 <= batch_size <= examples.

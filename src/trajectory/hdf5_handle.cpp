@@ -9,11 +9,12 @@ namespace gradist::detail {
 
 namespace {
 
-// HDF5's own clean-up at exit crashes on a file that could not be written to its end (a full disk); we close what we open.
+// HDF5's own clean-up at exit crashes on a file that could not be written to its end (a full disk);
+// we close what we open.
 [[maybe_unused]] const herr_t kNoCleanUpAtExit = H5dont_atexit();
 
-/// HDF5's innermost reason: of "unable to open file: name = ..., error message = 'No space left on device', ..." the quoted
-/// words.
+/// HDF5's innermost reason: of "unable to open file: name = ..., error message = 'No space left on
+/// device', ..." the quoted words.
 std::string innermost_reason() {
   std::string reason;
   const auto keep_first = [](unsigned level, const H5E_error2_t* error, void* text) -> herr_t {
@@ -34,7 +35,8 @@ std::string innermost_reason() {
 
 }  // namespace
 
-Hdf5Handle::Hdf5Handle(Hdf5Handle&& other) noexcept : id_(std::exchange(other.id_, -1)), close_(other.close_) {}
+Hdf5Handle::Hdf5Handle(Hdf5Handle&& other) noexcept
+    : id_(std::exchange(other.id_, -1)), close_(other.close_) {}
 
 Hdf5Handle& Hdf5Handle::operator=(Hdf5Handle&& other) noexcept {
   if (this != &other) {

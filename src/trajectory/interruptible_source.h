@@ -10,7 +10,8 @@ namespace gradist::detail {
 /// Thrown to leave a pass that was asked to stop; the trajectory catches it.
 struct RunStopped {};
 
-/// A source that asks before each chunk whether to go on, so that Ctrl-C ends a pass over millions of examples at once.
+/// A source that asks before each chunk whether to go on, so that Ctrl-C ends a pass over millions
+/// of examples at once.
 class InterruptibleSource final : public GradientSource {
  public:
   InterruptibleSource(GradientSource& source, std::function<bool()> wants_stop)
@@ -18,7 +19,9 @@ class InterruptibleSource final : public GradientSource {
 
   int64_t examples() const override { return source_.examples(); }
   const ParameterList& parameters() const override { return source_.parameters(); }
-  const std::vector<std::string>& parameter_names() const override { return source_.parameter_names(); }
+  const std::vector<std::string>& parameter_names() const override {
+    return source_.parameter_names();
+  }
 
   GradientBatch gradients(const at::Tensor& indices) override {
     stop_if_wanted();

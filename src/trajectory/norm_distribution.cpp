@@ -15,7 +15,8 @@ std::vector<double> sorted_values(const at::Tensor& tensor) {
     return {};
   }
   const at::Tensor values = tensor.to(at::kCPU, at::kDouble).contiguous();
-  std::vector<double> sorted(values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel());
+  std::vector<double> sorted(values.const_data_ptr<double>(),
+                             values.const_data_ptr<double>() + values.numel());
   std::sort(sorted.begin(), sorted.end());
   return sorted;
 }

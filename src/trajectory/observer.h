@@ -6,7 +6,8 @@
 
 namespace gradist {
 
-/// Watches a run: trace writer, progress lines, progress bars. Called in the order below, never from two threads.
+/// Watches a run: trace writer, progress lines, progress bars. Called in the order below, never
+/// from two threads.
 class Observer {
  public:
   virtual ~Observer() = default;

@@ -6,7 +6,8 @@
 
 namespace gradist {
 
-/// FNV-1a over the parameters' bytes, eight at a time: two trajectories are the same where their hashes are.
+/// FNV-1a over the parameters' bytes, eight at a time: two trajectories are the same where their
+/// hashes are.
 uint64_t parameter_hash(const ParameterList& parameters);
 
 }  // namespace gradist

@@ -26,15 +26,17 @@ std::optional<Duplicates> parse_duplicates(const std::string& text) {
   std::istringstream stream(text);
   Duplicates duplicates;
   char comma = 0;
-  const bool complete = stream >> duplicates.points >> comma >> duplicates.fraction && stream.peek() == EOF;
-  const bool valid = complete && comma == ',' && duplicates.points >= 1 && duplicates.fraction > 0 && duplicates.fraction < 1;
+  const bool complete =
+      stream >> duplicates.points >> comma >> duplicates.fraction && stream.peek() == EOF;
+  const bool valid = complete && comma == ',' && duplicates.points >= 1 &&
+                     duplicates.fraction > 0 && duplicates.fraction < 1;
   return valid ? std::optional(duplicates) : std::nullopt;
 }
 
 std::string read_config_file(const std::string& path, const OptionOrigin& origin) {
   std::ifstream file(path, std::ios::binary);
-  TORCH_CHECK_VALUE(file.is_open() && !std::filesystem::is_directory(path), origin, "config = ", path,
-                    ", must be a readable TOML file");
+  TORCH_CHECK_VALUE(file.is_open() && !std::filesystem::is_directory(path), origin,
+                    "config = ", path, ", must be a readable TOML file");
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
@@ -60,7 +62,8 @@ void check_without_replacement(const RunOptions& options, int64_t examples) {
     const int64_t draws = name == "sg-2b" ? 2 * options.batch_size : options.batch_size;
     if (!options.replacement && draws > examples) {
       refuse("replacement", "no",
-             "must be yes where " + name + " draws " + std::to_string(draws) + " of " + std::to_string(examples) + " examples");
+             "must be yes where " + name + " draws " + std::to_string(draws) + " of " +
+                 std::to_string(examples) + " examples");
     }
   }
 }
@@ -80,7 +83,8 @@ const std::vector<std::string>& protocol_names() {
 const std::vector<Preset>& presets() {
   static const std::vector<Preset> table = {
       {"faghri-mnist-mlp",
-       "[Faghri20] Table 2 and appendix C.1, row MNIST: Figs. 3a and 3d; needs --data-dir with the four MNIST files",
+       "[Faghri20] Table 2 and appendix C.1, row MNIST: Figs. 3a and 3d; needs --data-dir with the "
+       "four MNIST files",
        R"(
 data = "mnist"
 model = "mlp"
@@ -100,8 +104,9 @@ momentum = 0.5
 }
 
 Rule<std::string> duplicates_rule() {
-  return {"must be n,x with n >= 1 points and 0 < x < 1, such as 10,0.5",
-          [](const std::string& text) { return text.empty() || parse_duplicates(text).has_value(); }};
+  return {
+      "must be n,x with n >= 1 points and 0 < x < 1, such as 10,0.5",
+      [](const std::string& text) { return text.empty() || parse_duplicates(text).has_value(); }};
 }
 
 RunOptions resolve_run_options(const RunRequest& request) {
@@ -123,7 +128,8 @@ RunOptions resolve_run_options(const RunRequest& request) {
     find_option(list, name, request.origin).set(text, request.origin);
     chosen.push_back(name);
   }
-  if (options.protocol == "faghri" && std::find(chosen.begin(), chosen.end(), "measure") == chosen.end()) {
+  if (options.protocol == "faghri" &&
+      std::find(chosen.begin(), chosen.end(), "measure") == chosen.end()) {
     options.measure = "sampled";
   }
   return options;
@@ -135,7 +141,8 @@ void check_run_options(const RunOptions& options) {
     option.check("");
   }
   if (options.protocol == "faghri" && options.measure != "sampled") {
-    refuse("protocol", options.protocol, "must be none where measure = " + options.measure + " (it needs sampled)");
+    refuse("protocol", options.protocol,
+           "must be none where measure = " + options.measure + " (it needs sampled)");
   }
   validate(data_options(options));
   validate(model_options(options));
@@ -155,7 +162,8 @@ void check_sizes(const RunOptions& options, int64_t examples) {
   }
   if (options.clusters > options.batch_size) {
     refuse("clusters", options.clusters,
-           "must be <= batch-size = " + std::to_string(options.batch_size) + ", for every cluster needs a draw");
+           "must be <= batch-size = " + std::to_string(options.batch_size) +
+               ", for every cluster needs a draw");
   }
   if (options.measure == "subset" && options.measure_examples > examples) {
     refuse("measure-examples", options.measure_examples, "must be <= " + limit);

@@ -13,8 +13,9 @@
 
 namespace gradist {
 
-/// Everything a run is told: `gradist run`, a TOML file, Python's keywords and the trace's attribute `config` are this
-/// struct. A resolved one (see resolve_run_options) names the run completely: it reruns bit for bit.
+/// Everything a run is told: `gradist run`, a TOML file, Python's keywords and the trace's
+/// attribute `config` are this struct. A resolved one (see resolve_run_options) names the run
+/// completely: it reruns bit for bit.
 struct RunOptions {
   std::string data = "digits";
   std::string data_dir;
@@ -65,20 +66,22 @@ struct Preset {
 
 const std::vector<Preset>& presets();
 
-/// What a user asked for: a preset and a config file (either may be empty) and single options as text.
+/// What a user asked for: a preset and a config file (either may be empty) and single options as
+/// text.
 struct RunRequest {
   std::string preset;
   std::string config_file;
-  std::vector<std::pair<std::string, std::string>> options;  ///< name (as on the command line), text
-  OptionOrigin origin = "--";                                ///< how errors introduce a name of `options`
+  std::vector<std::pair<std::string, std::string>>
+      options;                 ///< name (as on the command line), text
+  OptionOrigin origin = "--";  ///< how errors introduce a name of `options`
 };
 
-/// Defaults < preset < config file < single options, each value checked by its rule. `protocol = "faghri"` implies
-/// `measure = "sampled"` where nobody chose another.
+/// Defaults < preset < config file < single options, each value checked by its rule. `protocol =
+/// "faghri"` implies `measure = "sampled"` where nobody chose another.
 RunOptions resolve_run_options(const RunRequest& request);
 
-/// Checks what one option cannot know alone, before any work: every rule again, options that exclude each other, the
-/// device, and the place of the trace.
+/// Checks what one option cannot know alone, before any work: every rule again, options that
+/// exclude each other, the device, and the place of the trace.
 void check_run_options(const RunOptions& options);
 
 /// Checks the options against the sizes of the training set.
@@ -104,49 +107,63 @@ template <class Self, class Visitor>
 void RunOptions::fields(Self& self, Visitor&& visit) {
   const char* data = "Data";
   visit({"data", "data set", data}, self.data, one_of(data_names()));
-  visit({"data-dir", "folder of the data set's own files", data}, self.data_dir, anything<std::string>());
-  visit({"label-corruption", "fraction of training labels drawn anew", data}, self.label_corruption, in_closed(0.0, 1.0));
-  visit({"duplicates", "n,x: n points repeated until they are the fraction x of the training set", data}, self.duplicates,
-        duplicates_rule());
+  visit({"data-dir", "folder of the data set's own files", data}, self.data_dir,
+        anything<std::string>());
+  visit({"label-corruption", "fraction of training labels drawn anew", data}, self.label_corruption,
+        in_closed(0.0, 1.0));
+  visit({"duplicates", "n,x: n points repeated until they are the fraction x of the training set",
+         data},
+        self.duplicates, duplicates_rule());
 
   const char* model = "Model";
   visit({"model", "network", model}, self.model, one_of(model_names()));
   visit({"hidden", "widths of the hidden layers (mlp)", model}, self.hidden, each_at_least(1));
-  visit({"label-smoothing", "mixed into the targets of the cross entropy", model}, self.label_smoothing,
-        in_half_open(0.0, 1.0));
+  visit({"label-smoothing", "mixed into the targets of the cross entropy", model},
+        self.label_smoothing, in_half_open(0.0, 1.0));
 
   const char* training = "Training";
   visit({"iterations", "SGD steps T", training}, self.iterations, at_least<int64_t>(1));
-  visit({"batch-size", "examples B of a step and of an estimate", training}, self.batch_size, at_least<int64_t>(1));
+  visit({"batch-size", "examples B of a step and of an estimate", training}, self.batch_size,
+        at_least<int64_t>(1));
   visit({"lr", "learning rate", training}, self.lr, greater_than(0.0));
   visit({"momentum", "momentum of SGD", training}, self.momentum, in_half_open(0.0, 1.0));
-  visit({"weight-decay", "added by the optimiser, never part of a measured gradient", training}, self.weight_decay,
-        at_least(0.0));
-  visit({"lr-drop", "iterations at which the learning rate drops", training}, self.lr_drop, each_at_least(1));
-  visit({"lr-drop-factor", "what a drop multiplies the learning rate by", training}, self.lr_drop_factor,
-        greater_than(0.0));
+  visit({"weight-decay", "added by the optimiser, never part of a measured gradient", training},
+        self.weight_decay, at_least(0.0));
+  visit({"lr-drop", "iterations at which the learning rate drops", training}, self.lr_drop,
+        each_at_least(1));
+  visit({"lr-drop-factor", "what a drop multiplies the learning rate by", training},
+        self.lr_drop_factor, greater_than(0.0));
 
   const char* estimators = "Estimators";
-  visit({"estimator", "gradient estimators to measure", estimators}, self.estimator, some_of(estimator_names()));
-  visit({"replacement", "estimates draw examples with replacement", estimators}, self.replacement, anything<bool>());
-  visit({"refresh-every", "iterations U between refreshes of snapshot and clusters", estimators}, self.refresh_every,
+  visit({"estimator", "gradient estimators to measure", estimators}, self.estimator,
+        some_of(estimator_names()));
+  visit({"replacement", "estimates draw examples with replacement", estimators}, self.replacement,
+        anything<bool>());
+  visit({"refresh-every", "iterations U between refreshes of snapshot and clusters", estimators},
+        self.refresh_every, at_least<int64_t>(1));
+  visit({"clusters", "clusters K of gc; 0: as many as the batch size", estimators}, self.clusters,
+        at_least<int64_t>(0));
+  visit({"gc-iterations", "clustering steps a refresh", estimators}, self.gc_iterations,
         at_least<int64_t>(1));
-  visit({"clusters", "clusters K of gc; 0: as many as the batch size", estimators}, self.clusters, at_least<int64_t>(0));
-  visit({"gc-iterations", "clustering steps a refresh", estimators}, self.gc_iterations, at_least<int64_t>(1));
 
   const char* measuring = "Measuring";
-  visit({"log-every", "iterations between measurements", measuring}, self.log_every, at_least<int64_t>(1));
-  visit({"measure", "one pass over all examples, over some, or sampled estimates", measuring}, self.measure,
-        one_of(measure_names()));
-  visit({"measure-examples", "examples n of --measure subset", measuring}, self.measure_examples, at_least<int64_t>(2));
+  visit({"log-every", "iterations between measurements", measuring}, self.log_every,
+        at_least<int64_t>(1));
+  visit({"measure", "one pass over all examples, over some, or sampled estimates", measuring},
+        self.measure, one_of(measure_names()));
+  visit({"measure-examples", "examples n of --measure subset", measuring}, self.measure_examples,
+        at_least<int64_t>(2));
   visit({"draws", "estimates E of --measure sampled", measuring}, self.draws, at_least<int64_t>(2));
-  visit({"protocol", "faghri: the normalized variance as the paper computed it (implies --measure sampled)", measuring},
+  visit({"protocol",
+         "faghri: the normalized variance as the paper computed it (implies --measure sampled)",
+         measuring},
         self.protocol, one_of(protocol_names()));
 
   const char* run = "Run";
   visit({"seed", "of everything random", run}, self.seed, anything<uint64_t>());
   visit({"device", "where the network lives", run}, self.device, one_of({"cpu", "cuda"}));
-  visit({"threads", "CPU threads; 0: by problem size", run}, self.threads, in_closed<int64_t>(0, 4096));
+  visit({"threads", "CPU threads; 0: by problem size", run}, self.threads,
+        in_closed<int64_t>(0, 4096));
   visit({"max-memory", "bytes for the factors of a chunk, such as 2G; 0: 1G", run}, self.max_memory,
         anything<ByteSize>());
   visit({"out", "trace to write (HDF5)", run}, self.out, anything<std::string>());

@@ -22,7 +22,9 @@ namespace {
 
 class Stopwatch {
  public:
-  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
 
  private:
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
@@ -55,7 +57,8 @@ int64_t count_log_points(const RunOptions& options) {
   return regular + (options.iterations % options.log_every == 0 ? 0 : 1);
 }
 
-/// Six operations for each weight and example: a multiplication and an addition forward, and twice that backward.
+/// Six operations for each weight and example: a multiplication and an addition forward, and twice
+/// that backward.
 double flops_per_step(const RunOptions& options, int64_t parameters) {
   return 6.0 * static_cast<double>(options.batch_size) * static_cast<double>(parameters);
 }
@@ -63,18 +66,22 @@ double flops_per_step(const RunOptions& options, int64_t parameters) {
 /// One pass through the loop of a trajectory: the state that changes from step to step.
 class Loop {
  public:
-  Loop(const RunInfo& info, NetworkSource& source, const Dataset& test, std::vector<Observer*> observers)
+  Loop(const RunInfo& info, NetworkSource& source, const Dataset& test,
+       std::vector<Observer*> observers)
       : info_(info),
         options_(info.options),
         observers_(std::move(observers)),
         network_source_(source),
         source_(source, [this] { return wants_stop(); }),
         test_(test),
-        optimizer_(source.parameters(),
-                   torch::optim::SGDOptions(options_.lr).momentum(options_.momentum).weight_decay(options_.weight_decay)),
-        sampler_(info.examples, options_.batch_size, stream_generator(options_.seed, RandomStream::kTraining)),
+        optimizer_(source.parameters(), torch::optim::SGDOptions(options_.lr)
+                                            .momentum(options_.momentum)
+                                            .weight_decay(options_.weight_decay)),
+        sampler_(info.examples, options_.batch_size,
+                 stream_generator(options_.seed, RandomStream::kTraining)),
         measuring_(stream_generator(options_.seed, RandomStream::kMeasuring)),
-        weights_(at::full({options_.batch_size}, 1.0 / static_cast<double>(options_.batch_size), at::kDouble)) {
+        weights_(at::full({options_.batch_size}, 1.0 / static_cast<double>(options_.batch_size),
+                          at::kDouble)) {
     for (const auto& name : options_.estimator) {
       estimators_.push_back(make_estimator(name, estimator_options(options_), info.examples));
     }
@@ -98,7 +105,8 @@ class Loop {
 
  private:
   bool wants_stop() const {
-    return std::any_of(observers_.begin(), observers_.end(), [](Observer* observer) { return observer->wants_stop(); });
+    return std::any_of(observers_.begin(), observers_.end(),
+                       [](Observer* observer) { return observer->wants_stop(); });
   }
 
   void walk() {
@@ -142,10 +150,13 @@ class Loop {
     ++result_.iterations;
   }
 
-  torch::optim::OptimizerOptions& optimizer_options() { return optimizer_.param_groups().front().options(); }
+  torch::optim::OptimizerOptions& optimizer_options() {
+    return optimizer_.param_groups().front().options();
+  }
 
   void drop_learning_rate() {
-    const auto drops = std::count(options_.lr_drop.begin(), options_.lr_drop.end(), result_.iterations);
+    const auto drops =
+        std::count(options_.lr_drop.begin(), options_.lr_drop.end(), result_.iterations);
     if (drops > 0) {
       optimizer_options().set_lr(optimizer_options().get_lr() * options_.lr_drop_factor);
     }
@@ -171,7 +182,8 @@ class Loop {
   void log() {
     TrajectoryStep step;
     step.iteration = result_.iterations;
-    step.epoch = static_cast<double>(result_.iterations) / static_cast<double>(sampler_.batches_per_epoch());
+    step.epoch =
+        static_cast<double>(result_.iterations) / static_cast<double>(sampler_.batches_per_epoch());
     step.learning_rate = optimizer_options().get_lr();
     step.parameter_hash = parameter_hash(source_.parameters());
     evaluate(step);
@@ -197,7 +209,8 @@ class Loop {
     std::vector<const GradientEstimator*> estimators;
     std::transform(estimators_.begin(), estimators_.end(), std::back_inserter(estimators),
                    [](const auto& estimator) { return estimator.get(); });
-    Measurement measurement = gradist::measure(source_, estimators, measure_options(options_), measuring_);
+    Measurement measurement =
+        gradist::measure(source_, estimators, measure_options(options_), measuring_);
     step.estimators = options_.estimator;
     step.moments = std::move(measurement.moments);
     step.squared_norms = measurement.squared_norms;
@@ -206,15 +219,17 @@ class Loop {
   }
 
   void compare_with_snapshot(const ParameterList& full_gradient, TrajectoryStep& step) const {
-    const auto with_snapshot = std::find_if(estimators_.begin(), estimators_.end(),
-                                            [](const auto& estimator) { return estimator->snapshot() != nullptr; });
+    const auto with_snapshot =
+        std::find_if(estimators_.begin(), estimators_.end(),
+                     [](const auto& estimator) { return estimator->snapshot() != nullptr; });
     if (with_snapshot == estimators_.end()) {
       return;
     }
     const Snapshot& snapshot = *(*with_snapshot)->snapshot();
     step.distance_to_snapshot = distance(source_.parameters(), snapshot.parameters);
     if (step.distance_to_snapshot > 0 && !full_gradient.empty()) {
-      step.snapshot_curvature = distance(full_gradient, snapshot.gradient) / step.distance_to_snapshot;
+      step.snapshot_curvature =
+          distance(full_gradient, snapshot.gradient) / step.distance_to_snapshot;
     }
   }
 
@@ -253,12 +268,13 @@ SgdTrajectory::SgdTrajectory(const RunOptions& options) : parts_(std::make_uniqu
   const Loss loss = loss_for(model_options(options), data.train);
 
   at::Generator generator = stream_generator(options.seed, RandomStream::kInitialisation);
-  const auto network = make_network(model_options(options), data.train.features(), data.train.outputs(), generator);
+  const auto network =
+      make_network(model_options(options), data.train.features(), data.train.outputs(), generator);
   const at::Device device(options.device);
   network->to(device);
   parts_->test = data.test.to(device, at::kFloat);
-  parts_->source =
-      std::make_unique<NetworkSource>(network, data.train.to(device, at::kFloat), loss, options.label_smoothing);
+  parts_->source = std::make_unique<NetworkSource>(network, data.train.to(device, at::kFloat), loss,
+                                                   options.label_smoothing);
 
   RunInfo& info = parts_->info;
   info.options = options;

@@ -12,10 +12,10 @@ namespace gradist {
 
 /// How a run ended.
 struct RunResult {
-  bool stopped = false;        ///< an observer asked for it
-  int64_t iterations = 0;      ///< SGD steps done
-  int64_t threads = 0;         ///< CPU threads used
-  double seconds = 0;          ///< wall time
+  bool stopped = false;                ///< an observer asked for it
+  int64_t iterations = 0;              ///< SGD steps done
+  int64_t threads = 0;                 ///< CPU threads used
+  double seconds = 0;                  ///< wall time
   std::optional<TrajectoryStep> last;  ///< the last log point
 };
 
@@ -23,12 +23,14 @@ struct RunResult {
 ///
 ///   v <- momentum v + (1/B) sum_{i in batch} g_i + weight_decay theta,    theta <- theta - lr v
 ///
-/// Batches are drawn without replacement an epoch at a time; the incomplete batch at the end of an epoch is left out. At
-/// iterations 0, U, 2U, ... the estimators are refreshed, at 0, n, 2n, ... and T they are measured, the refresh first.
-/// Data and initialisation, training, and measuring have a generator each, so measuring never moves the trajectory.
+/// Batches are drawn without replacement an epoch at a time; the incomplete batch at the end of an
+/// epoch is left out. At iterations 0, U, 2U, ... the estimators are refreshed, at 0, n, 2n, ...
+/// and T they are measured, the refresh first. Data and initialisation, training, and measuring
+/// have a generator each, so measuring never moves the trajectory.
 class SgdTrajectory {
  public:
-  /// Loads the data, makes the network and checks everything: a user's error is thrown here, before anything is written.
+  /// Loads the data, makes the network and checks everything: a user's error is thrown here, before
+  /// anything is written.
   explicit SgdTrajectory(const RunOptions& options);
   ~SgdTrajectory();
   SgdTrajectory(const SgdTrajectory&) = delete;
@@ -37,7 +39,8 @@ class SgdTrajectory {
   /// What will be run; its options are resolved.
   const RunInfo& info() const;
 
-  /// Runs it, once. The trace goes to the option `out` (nowhere if that is empty); `observers` are told afterwards.
+  /// Runs it, once. The trace goes to the option `out` (nowhere if that is empty); `observers` are
+  /// told afterwards.
   RunResult run(const std::vector<Observer*>& observers = {});
 
  private:

@@ -19,13 +19,17 @@ inline const std::vector<Column<TrajectoryStep>>& trajectory_columns() {
   static const std::vector<Column<TrajectoryStep>> columns = {
       {"epoch", "steps so far over steps in an epoch", &TrajectoryStep::epoch},
       {"train_loss", "mean loss over the training set", &TrajectoryStep::train_loss},
-      {"train_accuracy", "fraction of the training set classified right", &TrajectoryStep::train_accuracy},
+      {"train_accuracy", "fraction of the training set classified right",
+       &TrajectoryStep::train_accuracy},
       {"test_loss", "mean loss over the test set", &TrajectoryStep::test_loss},
-      {"test_accuracy", "fraction of the test set classified right", &TrajectoryStep::test_accuracy},
+      {"test_accuracy", "fraction of the test set classified right",
+       &TrajectoryStep::test_accuracy},
       {"learning_rate", "learning rate of the next step", &TrajectoryStep::learning_rate},
-      {"squared_gradient_norm", "||g||^2 of the full gradient", &TrajectoryStep::squared_gradient_norm},
+      {"squared_gradient_norm", "||g||^2 of the full gradient",
+       &TrajectoryStep::squared_gradient_norm},
       {"distance_to_snapshot", "||theta - theta~||", &TrajectoryStep::distance_to_snapshot},
-      {"snapshot_curvature", "||g - g~|| / ||theta - theta~||", &TrajectoryStep::snapshot_curvature},
+      {"snapshot_curvature", "||g - g~|| / ||theta - theta~||",
+       &TrajectoryStep::snapshot_curvature},
       {"seconds", "wall time since the run began", &TrajectoryStep::seconds},
   };
   return columns;
@@ -35,7 +39,8 @@ inline const std::vector<Column<TrajectoryStep>>& trajectory_columns() {
 inline const std::vector<Column<Moments>>& moment_columns() {
   static const std::vector<Column<Moments>> columns = {
       {"average_variance", "tr Cov[estimate] / P", &Moments::average_variance},
-      {"normalized_variance", "mean over coordinates of Var / E[estimate^2]", &Moments::normalized_variance},
+      {"normalized_variance", "mean over coordinates of Var / E[estimate^2]",
+       &Moments::normalized_variance},
       {"noise_ratio", "tr Cov[estimate] / E||estimate||^2", &Moments::noise_ratio},
       {"noise_to_signal", "tr Cov[estimate] / ||g||^2", &Moments::noise_to_signal},
       {"mean_squared_norm", "E||estimate||^2", &Moments::mean_squared_norm},

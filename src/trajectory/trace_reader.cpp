@@ -22,11 +22,11 @@ constexpr hssize_t kLongestSeries = 100'000'000;
 
 class TraceFile {
  public:
-  explicit TraceFile(const std::string& path) : path_(path), check_(path, "must be a gradist trace") {
-    // A trace that is being written, or whose writer was killed, can be opened only in the first way.
-    file_ = {H5Fopen(path.c_str(), H5F_ACC_RDONLY | H5F_ACC_SWMR_READ, H5P_DEFAULT), H5Fclose};
+  explicit TraceFile(const std::string& path)
+      : path_(path), check_(path, "must be a gradist trace") {
+    file_ = {H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose};
     if (!file_) {
-      file_ = check_.handle(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose);
+      open_unfinished();
     }
   }
 
@@ -54,7 +54,8 @@ class TraceFile {
     const auto dataset = check_.handle(H5Dopen2(file_, name.c_str(), H5P_DEFAULT), H5Dclose);
     const auto space = check_.handle(H5Dget_space(dataset), H5Sclose);
     const hssize_t count = H5Sget_simple_extent_npoints(space);
-    refuse_unless(H5Sget_simple_extent_ndims(space) == 1 && count >= 0 && count <= kLongestSeries, name);
+    refuse_unless(H5Sget_simple_extent_ndims(space) == 1 && count >= 0 && count <= kLongestSeries,
+                  name);
     std::vector<double> values(static_cast<size_t>(count));
     check_(H5Dread(dataset, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()));
     return values;
@@ -65,13 +66,16 @@ class TraceFile {
     return values.empty() ? kUndefined : values.back();
   }
 
-  bool has(const std::string& name) const { return H5Lexists(file_, name.c_str(), H5P_DEFAULT) > 0; }
+  bool has(const std::string& name) const {
+    return H5Lexists(file_, name.c_str(), H5P_DEFAULT) > 0;
+  }
 
   /// The groups in a group, in the order in which they were made.
   std::vector<std::string> groups_in(const std::string& name) const {
     const auto group = check_.handle(H5Gopen2(file_, name.c_str(), H5P_DEFAULT), H5Gclose);
     std::vector<std::string> names;
-    const auto collect = [](hid_t parent, const char* member, const H5L_info_t*, void* list) -> herr_t {
+    const auto collect = [](hid_t parent, const char* member, const H5L_info_t*,
+                            void* list) -> herr_t {
       const Hdf5Handle object(H5Oopen(parent, member, H5P_DEFAULT), H5Oclose);
       if (object && H5Iget_type(object) == H5I_GROUP) {
         static_cast<std::vector<std::string>*>(list)->emplace_back(member);
@@ -83,10 +87,21 @@ class TraceFile {
   }
 
   void refuse_unless(bool holds, const std::string& what) const {
-    TORCH_CHECK_VALUE(holds, path_, ", must be a gradist trace: ", what, " is not what it should be");
+    TORCH_CHECK_VALUE(holds, path_, ", must be a gradist trace: ", what,
+                      " is not what it should be");
   }
 
  private:
+  /// A trace that is being written, or whose writer was killed, refuses plain opens. What the
+  /// writer is just changing is read again, some milliseconds in all; HDF5's own patience of 100
+  /// attempts with doubling pauses never ends on a broken file.
+  void open_unfinished() {
+    const auto access = check_.handle(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
+    check_(H5Pset_metadata_read_attempts(access, 20));
+    file_ =
+        check_.handle(H5Fopen(path_.c_str(), H5F_ACC_RDONLY | H5F_ACC_SWMR_READ, access), H5Fclose);
+  }
+
   void check_single(hid_t attribute, const char* name) const {
     const auto space = check_.handle(H5Aget_space(attribute), H5Sclose);
     refuse_unless(H5Sget_simple_extent_npoints(space) == 1, name);
@@ -110,7 +125,8 @@ EstimatorSummary summarize(const TraceFile& file, const std::string& name) {
   summary.normalized_variance = median(file.series(group + "normalized_variance"));
   summary.noise_to_signal = median(file.series(group + "noise_to_signal"));
   const auto evaluations = file.series(group + "gradient_evaluations");
-  summary.gradient_evaluations = static_cast<int64_t>(std::accumulate(evaluations.begin(), evaluations.end(), 0.0));
+  summary.gradient_evaluations =
+      static_cast<int64_t>(std::accumulate(evaluations.begin(), evaluations.end(), 0.0));
   if (file.has("refresh/" + name)) {
     summary.refreshes = static_cast<int64_t>(file.series("refresh/" + name + "/iteration").size());
   }
@@ -124,8 +140,9 @@ TraceSummary read_trace_summary(const std::string& path) {
   file.refuse_unless(file.text_attribute("schema") == "gradist-trace", "attribute schema");
   TraceSummary summary;
   summary.schema_version = file.whole_attribute("schema_version");
-  TORCH_CHECK_VALUE(summary.schema_version == kTraceSchemaVersion, path, ": schema_version = ", summary.schema_version,
-                    ", must be ", kTraceSchemaVersion);
+  TORCH_CHECK_VALUE(summary.schema_version == kTraceSchemaVersion, path,
+                    ": schema_version = ", summary.schema_version, ", must be ",
+                    kTraceSchemaVersion);
   summary.gradist_version = file.text_attribute("gradist_version");
   summary.config = file.text_attribute("config");
   summary.parameters = file.whole_attribute("parameters");

@@ -59,13 +59,14 @@ class Hdf5Maker {
   Hdf5Handle group(hid_t parent, const std::string& name) const {
     const auto creation = check_.handle(H5Pcreate(H5P_GROUP_CREATE), H5Pclose);
     check_(H5Pset_link_creation_order(creation, H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED));
-    return check_.handle(H5Gcreate2(parent, name.c_str(), H5P_DEFAULT, creation, H5P_DEFAULT), H5Gclose);
+    return check_.handle(H5Gcreate2(parent, name.c_str(), H5P_DEFAULT, creation, H5P_DEFAULT),
+                         H5Gclose);
   }
 
   void attribute(hid_t object, const char* name, int64_t value) const {
     const auto space = check_.handle(H5Screate(H5S_SCALAR), H5Sclose);
-    const auto attribute =
-        check_.handle(H5Acreate2(object, name, H5T_STD_I64LE, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose);
+    const auto attribute = check_.handle(
+        H5Acreate2(object, name, H5T_STD_I64LE, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose);
     check_(H5Awrite(attribute, H5T_NATIVE_INT64, &value));
   }
 
@@ -74,7 +75,8 @@ class Hdf5Maker {
     check_(H5Tset_size(type, H5T_VARIABLE));
     check_(H5Tset_cset(type, H5T_CSET_UTF8));
     const auto space = check_.handle(H5Screate(H5S_SCALAR), H5Sclose);
-    const auto attribute = check_.handle(H5Acreate2(object, name, type, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose);
+    const auto attribute =
+        check_.handle(H5Acreate2(object, name, type, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose);
     const char* pointer = text.c_str();
     check_(H5Awrite(attribute, type, &pointer));
   }
@@ -84,20 +86,23 @@ class Hdf5Maker {
   Hdf5Handle dataset(hid_t group, const std::string& name, const std::vector<hsize_t>& extents,
                      const std::vector<hsize_t>& limits, const std::vector<hsize_t>& chunk) const {
     const auto rank = static_cast<int>(extents.size());
-    const auto space = check_.handle(H5Screate_simple(rank, extents.data(), limits.data()), H5Sclose);
+    const auto space =
+        check_.handle(H5Screate_simple(rank, extents.data(), limits.data()), H5Sclose);
     const auto creation = check_.handle(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
     const Number fill = fill_value(Number());
     check_(H5Pset_fill_value(creation, memory_type(Number()), &fill));
     check_(H5Pset_chunk(creation, rank, chunk.data()));
-    return check_.handle(
-        H5Dcreate2(group, name.c_str(), file_type(Number()), space, H5P_DEFAULT, creation, H5P_DEFAULT), H5Dclose);
+    return check_.handle(H5Dcreate2(group, name.c_str(), file_type(Number()), space, H5P_DEFAULT,
+                                    creation, H5P_DEFAULT),
+                         H5Dclose);
   }
 
   /// A dimension scale with these values, of fixed length.
   template <class Number>
   Hdf5Handle scale(hid_t group, const std::string& name, const std::vector<Number>& values) const {
     const std::vector<hsize_t> extents = {values.size()};
-    auto made = dataset<Number>(group, name, extents, extents, {std::max<hsize_t>(values.size(), 1)});
+    auto made =
+        dataset<Number>(group, name, extents, extents, {std::max<hsize_t>(values.size(), 1)});
     check_(H5Dwrite(made, memory_type(Number()), H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()));
     check_(H5DSset_scale(made, name.c_str()));
     return made;
@@ -120,7 +125,8 @@ class Series {
   void append(Number value) { append(&value, 1); }
   void append(const std::vector<Number>& row) { append(row.data(), row.size()); }
 
-  /// A row that is longer than all before widens the dataset; a shorter one is padded with the fill value.
+  /// A row that is longer than all before widens the dataset; a shorter one is padded with the fill
+  /// value.
   void append(const Number* row, hsize_t length) {
     ++rows_;
     if (width_) {
@@ -131,9 +137,11 @@ class Series {
     const auto file_space = check_->handle(H5Dget_space(dataset_), H5Sclose);
     const std::vector<hsize_t> start = {rows_ - 1, 0};
     const std::vector<hsize_t> count = {1, length};
-    (*check_)(H5Sselect_hyperslab(file_space, H5S_SELECT_SET, start.data(), nullptr, count.data(), nullptr));
+    (*check_)(H5Sselect_hyperslab(file_space, H5S_SELECT_SET, start.data(), nullptr, count.data(),
+                                  nullptr));
     const auto memory_space = check_->handle(H5Screate_simple(1, &length, nullptr), H5Sclose);
-    (*check_)(H5Dwrite(dataset_, memory_type(Number()), memory_space, file_space, H5P_DEFAULT, row));
+    (*check_)(
+        H5Dwrite(dataset_, memory_type(Number()), memory_space, file_space, H5P_DEFAULT, row));
   }
 
  private:
@@ -173,8 +181,12 @@ hsize_t chunk_rows(int64_t rows) { return std::clamp<int64_t>(rows, 16, 1024); }
 class TraceWriter::File {
  public:
   File(const std::string& path, const RunInfo& info)
-      : path_(path), temporary_(path + ".partial-" + std::to_string(getpid())), check_(path, "cannot be written"),
-        make_(check_), rows_(chunk_rows(info.log_points)), examples_(info.examples) {
+      : path_(path),
+        temporary_(path + ".partial-" + std::to_string(getpid())),
+        check_(path, "cannot be written"),
+        make_(check_),
+        rows_(chunk_rows(info.log_points)),
+        examples_(info.examples) {
     try {
       file_ = make_.file(temporary_);
       write_attributes(info);
@@ -214,8 +226,10 @@ class TraceWriter::File {
     const auto [entry, is_new] = refreshes_.try_emplace(event.estimator);
     RefreshSeries& series = entry->second;
     if (is_new) {
-      // New objects cannot be made once the file is published; the refresh at iteration 0 always comes first.
-      TORCH_INTERNAL_ASSERT(!published_, event.estimator, " was first refreshed after the first log point");
+      // New objects cannot be made once the file is published; the refresh at iteration 0 always
+      // comes first.
+      TORCH_INTERNAL_ASSERT(!published_, event.estimator,
+                            " was first refreshed after the first log point");
       series = make_refresh(event);
     }
     series.iteration.append(event.iteration);
@@ -227,7 +241,8 @@ class TraceWriter::File {
   }
 
   void add(const TrajectoryStep& step) {
-    for (auto* iteration : {&trajectory_iteration_, &estimators_iteration_, &gradients_iteration_}) {
+    for (auto* iteration :
+         {&trajectory_iteration_, &estimators_iteration_, &gradients_iteration_}) {
       iteration->append(step.iteration);
     }
     for (auto& [column, series] : trajectory_) {
@@ -284,7 +299,8 @@ class TraceWriter::File {
 
   /// A series along the scale `axis`.
   template <class Number>
-  Series<Number> series_along(hid_t axis, hid_t group, const std::string& name, const std::string& long_name) {
+  Series<Number> series_along(hid_t axis, hid_t group, const std::string& name,
+                              const std::string& long_name) {
     auto made = series<Number>(group, name, long_name);
     check_(H5DSattach_scale(made.id(), axis, 0));
     return made;
@@ -292,12 +308,13 @@ class TraceWriter::File {
 
   /// A series of rows along the scales `axis` and `row_axis`; `grows`: rows may become longer.
   template <class Number>
-  Series<Number> table_along(hid_t axis, hid_t row_axis, int64_t width, hid_t group, const std::string& name,
-                             const std::string& long_name, bool grows = false) {
+  Series<Number> table_along(hid_t axis, hid_t row_axis, int64_t width, hid_t group,
+                             const std::string& name, const std::string& long_name,
+                             bool grows = false) {
     const auto columns = static_cast<hsize_t>(width);
     const hsize_t chunk = std::clamp<hsize_t>(columns, 1, 1 << 20);
-    auto dataset = make_.dataset<Number>(group, name, {0, columns},
-                                         {H5S_UNLIMITED, grows ? H5S_UNLIMITED : columns}, {1, chunk});
+    auto dataset = make_.dataset<Number>(
+        group, name, {0, columns}, {H5S_UNLIMITED, grows ? H5S_UNLIMITED : columns}, {1, chunk});
     make_.attribute(dataset, "long_name", long_name);
     check_(H5DSattach_scale(dataset, axis, 0));
     check_(H5DSattach_scale(dataset, row_axis, 1));
@@ -315,9 +332,11 @@ class TraceWriter::File {
     trajectory_iteration_ = iteration_scale(group, "SGD steps done");
     const hid_t axis = trajectory_iteration_.id();
     for (const auto& column : detail::trajectory_columns()) {
-      trajectory_.emplace_back(column, series_along<double>(axis, group, column.name, column.long_name));
+      trajectory_.emplace_back(column,
+                               series_along<double>(axis, group, column.name, column.long_name));
     }
-    parameter_hash_ = series_along<uint64_t>(axis, group, "parameter_hash", "hash of the parameters' bytes");
+    parameter_hash_ =
+        series_along<uint64_t>(axis, group, "parameter_hash", "hash of the parameters' bytes");
   }
 
   void make_gradients() {
@@ -326,13 +345,16 @@ class TraceWriter::File {
     const hid_t axis = gradients_iteration_.id();
     const auto quantile = make_.scale(group, "quantile", norm_quantile_levels());
     const auto bin = make_.scale(group, "bin", counting<int64_t>(kNormBins));
-    quantiles_ = table_along<double>(axis, quantile, kNormQuantiles, group, "squared_norm_quantiles",
-                                     "quantiles of ||g_i||^2 over the examples");
-    histogram_ = table_along<double>(axis, bin, kNormBins, group, "squared_norm_histogram",
-                                     "examples with ||g_i||^2 between two edges; outliers in the end bins");
+    quantiles_ =
+        table_along<double>(axis, quantile, kNormQuantiles, group, "squared_norm_quantiles",
+                            "quantiles of ||g_i||^2 over the examples");
+    histogram_ =
+        table_along<double>(axis, bin, kNormBins, group, "squared_norm_histogram",
+                            "examples with ||g_i||^2 between two edges; outliers in the end bins");
     make_.scale(group, "squared_norm_histogram_edges", norm_histogram_edges());
-    top_percent_share_ = series_along<double>(axis, group, "top_percent_share",
-                                              "share of sum ||g_i||^2 that the largest 1 % of the examples carry");
+    top_percent_share_ =
+        series_along<double>(axis, group, "top_percent_share",
+                             "share of sum ||g_i||^2 that the largest 1 % of the examples carry");
   }
 
   void make_estimators(const RunInfo& info) {
@@ -348,17 +370,20 @@ class TraceWriter::File {
     const hid_t axis = estimators_iteration_.id();
     auto columns = detail::moment_columns();
     if (info.options.measure != "exact") {
-      columns.insert(columns.end(), detail::interval_columns().begin(), detail::interval_columns().end());
+      columns.insert(columns.end(), detail::interval_columns().begin(),
+                     detail::interval_columns().end());
     }
     for (const auto& column : columns) {
-      made.numbers.emplace_back(column, series_along<double>(axis, group, column.name, column.long_name));
+      made.numbers.emplace_back(column,
+                                series_along<double>(axis, group, column.name, column.long_name));
     }
-    made.gradient_evaluations =
-        series_along<int64_t>(axis, group, "gradient_evaluations", "single-example gradients spent on the measurement");
+    made.gradient_evaluations = series_along<int64_t>(
+        axis, group, "gradient_evaluations", "single-example gradients spent on the measurement");
     const auto layers = make_.group(group, "layers");
     for (const auto& parameter : info.parameter_names) {
       const auto layer = make_.group(layers, parameter);
-      made.layers.push_back(series_along<double>(axis, layer, "average_variance", "tr Cov of this parameter / its size"));
+      made.layers.push_back(series_along<double>(axis, layer, "average_variance",
+                                                 "tr Cov of this parameter / its size"));
     }
     return made;
   }
@@ -368,8 +393,8 @@ class TraceWriter::File {
     const auto group = make_.group(refresh_group_, event.estimator);
     made.iteration = iteration_scale(group, "SGD steps done at the refresh");
     const hid_t axis = made.iteration.id();
-    made.gradient_evaluations =
-        series_along<int64_t>(axis, group, "gradient_evaluations", "single-example gradients spent");
+    made.gradient_evaluations = series_along<int64_t>(axis, group, "gradient_evaluations",
+                                                      "single-example gradients spent");
     made.seconds = series_along<double>(axis, group, "seconds", "wall time of the refresh");
     if (event.clustering != nullptr) {
       make_clustering(*event.clustering, axis, group, made);
@@ -383,15 +408,18 @@ class TraceWriter::File {
     const auto cluster = make_.scale(group, "cluster", counting<int64_t>(clusters));
     made.step = series<int64_t>(group, "step", "step of the clustering");
     check_(H5DSset_scale(made.step.id(), "step"));
-    made.assignments = table_along<int32_t>(axis, example, examples_, group, "assignments", "cluster of each example");
-    made.sizes = table_along<int64_t>(axis, cluster, clusters, group, "sizes", "examples in each cluster");
+    made.assignments = table_along<int32_t>(axis, example, examples_, group, "assignments",
+                                            "cluster of each example");
+    made.sizes =
+        table_along<int64_t>(axis, cluster, clusters, group, "sizes", "examples in each cluster");
     made.objective = table_along<double>(axis, made.step.id(), 0, group, "objective",
                                          "J = sum_k N_k SSE_k after each step", /*grows=*/true);
   }
 
   void add_clustering(const Clustering& clustering, RefreshSeries& series) {
     const at::Tensor assignments = clustering.assignments().to(at::kCPU, at::kInt).contiguous();
-    series.assignments.append(assignments.const_data_ptr<int32_t>(), static_cast<hsize_t>(assignments.numel()));
+    series.assignments.append(assignments.const_data_ptr<int32_t>(),
+                              static_cast<hsize_t>(assignments.numel()));
     series.sizes.append(clustering.sizes());
     for (; series.steps < static_cast<int64_t>(clustering.history.size()); ++series.steps) {
       series.step.append(series.steps);
@@ -429,15 +457,21 @@ class TraceWriter::File {
 void check_trace_place(const std::string& path, bool overwrite) {
   namespace fs = std::filesystem;
   std::error_code ignored;
-  const fs::path folder = fs::path(path).has_parent_path() ? fs::path(path).parent_path() : fs::path(".");
-  TORCH_CHECK_VALUE(fs::is_directory(folder, ignored), "out = ", path, ", must be in an existing folder");
-  TORCH_CHECK_VALUE(access(folder.c_str(), W_OK | X_OK) == 0, "out = ", path, ", must be in a writable folder");
+  const fs::path folder =
+      fs::path(path).has_parent_path() ? fs::path(path).parent_path() : fs::path(".");
+  TORCH_CHECK_VALUE(fs::is_directory(folder, ignored), "out = ", path,
+                    ", must be in an existing folder");
+  TORCH_CHECK_VALUE(access(folder.c_str(), W_OK | X_OK) == 0, "out = ", path,
+                    ", must be in a writable folder");
   const fs::file_status status = fs::status(path, ignored);
-  TORCH_CHECK_VALUE(!fs::exists(status) || fs::is_regular_file(status), "out = ", path, ", must be a regular file");
-  TORCH_CHECK_VALUE(!fs::exists(status) || overwrite, "out = ", path, ", must not exist without overwrite");
+  TORCH_CHECK_VALUE(!fs::exists(status) || fs::is_regular_file(status), "out = ", path,
+                    ", must be a regular file");
+  TORCH_CHECK_VALUE(!fs::exists(status) || overwrite, "out = ", path,
+                    ", must not exist without overwrite");
 }
 
-TraceWriter::TraceWriter(std::string path, bool overwrite) : path_(std::move(path)), overwrite_(overwrite) {}
+TraceWriter::TraceWriter(std::string path, bool overwrite)
+    : path_(std::move(path)), overwrite_(overwrite) {}
 
 TraceWriter::~TraceWriter() = default;
 

@@ -10,25 +10,30 @@ namespace gradist {
 /// The version of the layout that TraceWriter writes and read_trace_summary reads.
 inline constexpr int64_t kTraceSchemaVersion = 1;
 
-/// Refuses a path where no trace can be written: a missing or read-only folder, something that is no regular file, an
-/// existing file without `overwrite`.
+/// Refuses a path where no trace can be written: a missing or read-only folder, something that is
+/// no regular file, an existing file without `overwrite`.
 void check_trace_place(const std::string& path, bool overwrite);
 
-/// Writes a run as HDF5, schema 1 (DESIGN section 6): T log points, R refreshes, N examples, K clusters, n clustering steps.
+/// Writes a run as HDF5, schema 1 (DESIGN section 6): T log points, R refreshes, N examples, K
+/// clusters, n clustering steps.
 ///
-///   /            attributes schema, schema_version, gradist_version, config (TOML), parameters, examples, batch_size
-///   /trajectory  iteration [T] and a series [T] for each number of TrajectoryStep
-///   /estimators  iteration [T]; <name>/ a series [T] for each number of Moments; <name>/layers/<parameter>/average_variance
-///   /refresh     <name>/iteration [R], gradient_evaluations [R], seconds [R]; for clusters assignments [R, N] int32, sizes
+///   /            attributes schema, schema_version, gradist_version, config (TOML), parameters,
+///   examples, batch_size /trajectory  iteration [T] and a series [T] for each number of
+///   TrajectoryStep /estimators  iteration [T]; <name>/ a series [T] for each number of Moments;
+///   <name>/layers/<parameter>/average_variance /refresh     <name>/iteration [R],
+///   gradient_evaluations [R], seconds [R]; for clusters assignments [R, N] int32, sizes
 ///                [R, K], objective [R, n] padded with NaN
-///   /gradients   squared_norm_quantiles [T, 21] at 0, 5, ..., 100 %, squared_norm_histogram [T, 64] and its edges [65],
-///                fixed at 10^-16, 10^-15.5, ..., 10^16; what lies outside counts in the first or last bin; top_percent_share
-///                [T], what the largest 1 % carry of the sum. NaN for sampled measurements, which know no single norms.
+///   /gradients   squared_norm_quantiles [T, 21] at 0, 5, ..., 100 %, squared_norm_histogram [T,
+///   64] and its edges [65],
+///                fixed at 10^-16, 10^-15.5, ..., 10^16; what lies outside counts in the first or
+///                last bin; top_percent_share [T], what the largest 1 % carry of the sum. NaN for
+///                sampled measurements, which know no single norms.
 ///
-/// Every axis has a dimension scale in its own or a parent group, so that h5py, xarray (h5netcdf) and h5dump read all of it.
-/// The file is made under a temporary name beside `path` and renamed onto it right before the first log point; a run that
-/// fails earlier leaves nothing behind and an existing trace as it was. From then on it can be read while it grows (SWMR);
-/// it is flushed at each log point.
+/// Every axis has a dimension scale in its own or a parent group, so that h5py, xarray (h5netcdf)
+/// and h5dump read all of it. The file is made under a temporary name beside `path` and renamed
+/// onto it right before the first log point; a run that fails earlier leaves nothing behind and an
+/// existing trace as it was. From then on it can be read while it grows (SWMR); it is flushed at
+/// each log point.
 class TraceWriter final : public Observer {
  public:
   TraceWriter(std::string path, bool overwrite);

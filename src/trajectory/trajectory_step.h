@@ -32,8 +32,8 @@ struct RefreshEvent {
   double seconds = 0;
 };
 
-/// Everything an observer gets at a log point. theta~ and g~ are the parameters and the full gradient at the last refresh of
-/// svrg; undefined entries are NaN.
+/// Everything an observer gets at a log point. theta~ and g~ are the parameters and the full
+/// gradient at the last refresh of svrg; undefined entries are NaN.
 struct TrajectoryStep {
   int64_t iteration = 0;
   double epoch = 0;  ///< steps so far over steps in an epoch
@@ -45,11 +45,12 @@ struct TrajectoryStep {
   double squared_gradient_norm = kUndefined;  ///< ||g||^2
   double distance_to_snapshot = kUndefined;   ///< ||theta - theta~||
   double snapshot_curvature = kUndefined;     ///< ||g - g~|| / ||theta - theta~||
-  uint64_t parameter_hash = 0;                ///< of the parameters' bytes: equal trajectories have equal hashes
-  double seconds = 0;                         ///< since the run began
+  uint64_t parameter_hash = 0;  ///< of the parameters' bytes: equal trajectories have equal hashes
+  double seconds = 0;           ///< since the run began
   std::vector<std::string> estimators;
   std::vector<Moments> moments;  ///< one an estimator
-  at::Tensor squared_norms;      ///< ||g_i||^2 of the examples seen, float64; undefined for sampled measurements
+  at::Tensor squared_norms;      ///< ||g_i||^2 of the examples seen, float64; undefined for sampled
+                                 ///< measurements
 };
 
 }  // namespace gradist

@@ -38,7 +38,9 @@ struct WalkOptions {
 
 class OptionsTest : public ::testing::Test {
  protected:
-  void set(const std::string& name, const std::string& text) { find_option(list, name, "--").set(text, "--"); }
+  void set(const std::string& name, const std::string& text) {
+    find_option(list, name, "--").set(text, "--");
+  }
   std::string refused(const std::string& name, const std::string& text) {
     return refusal([&] { set(name, text); });
   }
@@ -52,8 +54,8 @@ TEST_F(OptionsTest, ListsEveryFieldOnceInOrder) {
   for (const auto& option : list) {
     names.push_back(option.name());
   }
-  EXPECT_EQ(names, (std::vector<std::string>{"steps", "step-length", "back", "seed", "max-memory", "pace", "note", "places",
-                                             "stops"}));
+  EXPECT_EQ(names, (std::vector<std::string>{"steps", "step-length", "back", "seed", "max-memory",
+                                             "pace", "note", "places", "stops"}));
   EXPECT_EQ(list.front().doc(), "steps to walk");
   EXPECT_EQ(list.front().group(), "Walk");
   EXPECT_EQ(list.front().rule(), "must be >= 1");
@@ -86,7 +88,8 @@ TEST_F(OptionsTest, RefusesInOneLineThatNamesOptionValueAndRule) {
   EXPECT_EQ(refused("steps", "0"), "--steps = 0, must be >= 1");
   EXPECT_EQ(refused("steps", "1.5"), "--steps = 1.5, must be a whole number");
   EXPECT_EQ(refused("steps", ""), "--steps = \"\", must be a whole number");
-  EXPECT_EQ(refused("steps", "99999999999999999999"), "--steps = 99999999999999999999, must be a whole number");
+  EXPECT_EQ(refused("steps", "99999999999999999999"),
+            "--steps = 99999999999999999999, must be a whole number");
   EXPECT_EQ(refused("step-length", "-1"), "--step-length = -1, must be > 0");
   EXPECT_EQ(refused("step-length", "nan"), "--step-length = nan, must be a finite number");
   EXPECT_EQ(refused("step-length", "inf"), "--step-length = inf, must be a finite number");
@@ -95,10 +98,13 @@ TEST_F(OptionsTest, RefusesInOneLineThatNamesOptionValueAndRule) {
   EXPECT_EQ(refused("seed", "-1"), "--seed = -1, must be a whole number in [0, 2^63 - 1]");
   EXPECT_EQ(refused("max-memory", "9999999999G"),
             "--max-memory = 9999999999G, must be a number of bytes such as 536870912, 512M or 2G");
-  EXPECT_EQ(refused("max-memory", "-5M"), "--max-memory = -5M, must be a number of bytes such as 536870912, 512M or 2G");
+  EXPECT_EQ(refused("max-memory", "-5M"),
+            "--max-memory = -5M, must be a number of bytes such as 536870912, 512M or 2G");
   EXPECT_EQ(refused("pace", "medium"), "--pace = medium, must be one of slow|fast");
-  EXPECT_EQ(refused("places", "sea,sea"), "--places = sea,sea, must be one or more of sea|hill|town, none twice");
-  EXPECT_EQ(refused("places", ""), "--places = \"\", must be one or more of sea|hill|town, none twice");
+  EXPECT_EQ(refused("places", "sea,sea"),
+            "--places = sea,sea, must be one or more of sea|hill|town, none twice");
+  EXPECT_EQ(refused("places", ""),
+            "--places = \"\", must be one or more of sea|hill|town, none twice");
   EXPECT_EQ(refused("places", "sea,"), "--places = sea,, must be names separated by commas");
   EXPECT_EQ(refused("stops", "1,0"), "--stops = 1,0, every number must be >= 1");
   EXPECT_EQ(refused("stops", "1,x"), "--stops = 1,x, must be whole numbers separated by commas");
@@ -107,7 +113,8 @@ TEST_F(OptionsTest, RefusesInOneLineThatNamesOptionValueAndRule) {
 
 TEST_F(OptionsTest, KeepsTheOldValueAfterARefusal) {
   const std::string before = to_toml(list);
-  for (const auto& [name, text] : {std::pair{"steps", "0"}, {"places", "sea,moon"}, {"stops", "5,0"}, {"max-memory", "xM"}}) {
+  for (const auto& [name, text] :
+       {std::pair{"steps", "0"}, {"places", "sea,moon"}, {"stops", "5,0"}, {"max-memory", "xM"}}) {
     EXPECT_NE(refused(name, text), "");
   }
   EXPECT_EQ(to_toml(list), before);
@@ -120,7 +127,8 @@ TEST_F(OptionsTest, SuggestsTheNearestName) {
 
 TEST_F(OptionsTest, ChecksValuesThatNoTextSet) {
   walk.length = std::numeric_limits<double>::quiet_NaN();
-  EXPECT_EQ(refusal([&] { find_option(list, "step-length", "").check(""); }), "step-length = nan, must be a finite number");
+  EXPECT_EQ(refusal([&] { find_option(list, "step-length", "").check(""); }),
+            "step-length = nan, must be a finite number");
   walk.steps = -3;
   EXPECT_EQ(refusal([&] { find_option(list, "steps", "").check(""); }), "steps = -3, must be >= 1");
 }
@@ -152,19 +160,25 @@ TEST_F(OptionsTest, TomlErrorsNameFileAndLine) {
   const auto refused_document = [&](const char* document) {
     return refusal([&] { set_from_toml(list, document, "walk.toml"); });
   };
-  EXPECT_EQ(refused_document("steps = 3\nstep = 4"), "walk.toml:2: step, must be a known option; did you mean steps?");
+  EXPECT_EQ(refused_document("steps = 3\nstep = 4"),
+            "walk.toml:2: step, must be a known option; did you mean steps?");
   EXPECT_EQ(refused_document("steps = 0"), "walk.toml:1: steps = 0, must be >= 1");
   EXPECT_EQ(refused_document("steps = 1.5"), "walk.toml:1: steps = 1.5, must be a whole number");
   EXPECT_EQ(refused_document("steps = \"3\""), "walk.toml:1: steps = 3, must be a whole number");
   EXPECT_EQ(refused_document("steps = true"), "walk.toml:1: steps = true, must be a whole number");
   EXPECT_EQ(refused_document("back = 1"), "walk.toml:1: back = 1, must be true or false");
-  EXPECT_EQ(refused_document("step-length = nan"), "walk.toml:1: step-length = nan, must be a finite number");
-  EXPECT_EQ(refused_document("pace = [\"slow\"]"), "walk.toml:1: pace = slow, must be text in quotes");
+  EXPECT_EQ(refused_document("step-length = nan"),
+            "walk.toml:1: step-length = nan, must be a finite number");
+  EXPECT_EQ(refused_document("pace = [\"slow\"]"),
+            "walk.toml:1: pace = slow, must be text in quotes");
   EXPECT_EQ(refused_document("places = [\"sea\", 1]"),
             "walk.toml:1: places = sea,1, must be a list of names, such as [\"a\", \"b\"]");
-  EXPECT_THAT(refused_document("steps = \n"), AllOf(HasSubstr("walk.toml:1: must be TOML; "), test::is_one_line()));
-  EXPECT_THAT(refused_document("steps = 1\nsteps = 2"), AllOf(HasSubstr("walk.toml:2: must be TOML; "), test::is_one_line()));
-  EXPECT_THAT(refused_document("[steps]\nx = 1"), AllOf(HasSubstr("walk.toml:1: steps = "), test::is_one_line()));
+  EXPECT_THAT(refused_document("steps = \n"),
+              AllOf(HasSubstr("walk.toml:1: must be TOML; "), test::is_one_line()));
+  EXPECT_THAT(refused_document("steps = 1\nsteps = 2"),
+              AllOf(HasSubstr("walk.toml:2: must be TOML; "), test::is_one_line()));
+  EXPECT_THAT(refused_document("[steps]\nx = 1"),
+              AllOf(HasSubstr("walk.toml:1: steps = "), test::is_one_line()));
 }
 
 }  // namespace

@@ -20,6 +20,13 @@ def test_a_constant_stays_constant(window):
     np.testing.assert_array_equal(deviation, 0.0)
 
 
+def test_a_refresh_is_a_jump_and_what_is_missing_stays_missing():
+    values = np.array([1.0, 1.0, 1.0, np.nan, 9.0, 9.0])
+    mean, deviation = plots.rolling_between(values, 3, np.array([0, 3]))
+    np.testing.assert_array_equal(mean, values)
+    np.testing.assert_array_equal(deviation[:3], 0.0)
+
+
 def test_colors_differ_and_stay_with_the_estimator():
     names = ["gc", "mine", "sg-b", "svrg", "yours", "sg-2b"]
     colors = [plots.color_of(name, names) for name in names]

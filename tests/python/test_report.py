@@ -132,7 +132,7 @@ def test_the_command_writes_figures(synthetic_path, tmp_path, format, magic):
         (["none.h5"], "none.h5: no such file"),
         (["text.h5"], "text.h5: cannot be read"),
         (["trace.h5", "-o", "none/report.html"], "none/report.html"),
-        (["trace.h5", "-o", "trace.h5"], "is the trace itself"),
+        (["trace.h5", "-o", "trace.h5"], "must not be the trace itself"),
         (["trace.h5", "--format", "png", "-o", "text.h5"], "text.h5"),
         (["trace.h5", "--format", "gif"], "gif"),
         (["trace.h5", "--wrong"], "--wrong"),

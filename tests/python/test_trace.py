@@ -231,7 +231,7 @@ def slow_run(tmp_path):
     process.wait()
 
 
-def test_reading_while_a_run_writes_and_after_it_was_killed(slow_run):
+def test_reading_while_a_run_writes_and_after_it_was_killed(slow_run, monkeypatch):
     process, path = slow_run
     with gradist.open(path) as trace:
         points = 0
@@ -244,6 +244,12 @@ def test_reading_while_a_run_writes_and_after_it_was_killed(slow_run):
     with gradist.open(path) as trace:
         assert_whole(trace)
         assert len(trace.to_xarray().iteration) == len(trace.iterations)
+    # Cut in addition, the file would keep HDF5 waiting for a writer that is gone.
+    monkeypatch.setattr("gradist.trace._CHILD_SECONDS", 3)
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(OSError, match="truncated or damaged") as error:
+        gradist.open(path)
+    assert one_line(error)
 
 
 def test_ctrl_c_ends_a_run_with_keyboard_interrupt_and_a_readable_trace(slow_run):

@@ -3,6 +3,8 @@
 // RapidCheck inside GoogleTest, with the same cases in every run: RC_PARAMS="" in the environment
 // gives random ones.
 
+#include <gtest/gtest.h>
+// rapidcheck/gtest.h expects GoogleTest to be there.
 #include <rapidcheck/gtest.h>
 
 #include <cstdlib>

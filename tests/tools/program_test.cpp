@@ -28,7 +28,8 @@ struct Outcome {
   std::string out, err;
 };
 
-Outcome program(const Words& arguments, std::function<std::unique_ptr<Observer>()> make_progress = {}) {
+Outcome program(const Words& arguments,
+                std::function<std::unique_ptr<Observer>()> make_progress = {}) {
   std::ostringstream out;
   std::ostringstream err;
   const int status = run_program(arguments, {out, err, std::move(make_progress)});
@@ -41,8 +42,9 @@ class ProgramTest : public ::testing::Test {
  protected:
   /// A run of a second, with `more` on the command line.
   Words small_run(const Words& more = {}) const {
-    Words words = {"run", "--model", "logistic", "--iterations", "10", "--log-every", "5", "--refresh-every", "5",
-                   "--gc-iterations", "1", "--threads", "1", "--out", out};
+    Words words = {"run", "--model",         "logistic", "--iterations",    "10", "--log-every",
+                   "5",   "--refresh-every", "5",        "--gc-iterations", "1",  "--threads",
+                   "1",   "--out",           out};
     words.insert(words.end(), more.begin(), more.end());
     return words;
   }
@@ -68,9 +70,10 @@ class ProgramTest : public ::testing::Test {
 TEST_F(ProgramTest, RunsAndSaysWhatCameOut) {
   const Outcome outcome = program(small_run());
   EXPECT_EQ(outcome.status, kDone) << outcome.err;
-  EXPECT_THAT(outcome.err,
-              HasSubstr("gradist run: logistic 64-10 (650 parameters) on digits (3,823 examples), 1 thread, trace in "));
-  EXPECT_THAT(outcome.out, AllOf(HasSubstr("sg-2b"), HasSubstr("Medians over 3 log points"), HasSubstr("gradist report")));
+  EXPECT_THAT(outcome.err, HasSubstr("gradist run: logistic 64-10 (650 parameters) on digits "
+                                     "(3,823 examples), 1 thread, trace in "));
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("sg-2b"), HasSubstr("Medians over 3 log points"),
+                                 HasSubstr("gradist report")));
   EXPECT_EQ(read_trace_summary(out).iteration, 10);
 }
 
@@ -83,7 +86,8 @@ TEST_F(ProgramTest, QuietIsSilent) {
 
 TEST_F(ProgramTest, RefusesBadOptionsInOneLine) {
   EXPECT_EQ(refused_run({"--foo", "1"}), "--foo, must be a known option");
-  EXPECT_EQ(refused_run({"--batchsize", "1"}), "--batchsize, must be a known option; did you mean batch-size?");
+  EXPECT_EQ(refused_run({"--batchsize", "1"}),
+            "--batchsize, must be a known option; did you mean batch-size?");
   EXPECT_EQ(refused_run({"--iter", "5"}), "--iter, must be a known option") << "no abbreviations";
   EXPECT_EQ(refused_run({"--lr", "-1"}), "--lr = -1, must be > 0");
   EXPECT_EQ(refused_run({"--lr=-1"}), "--lr = -1, must be > 0");
@@ -96,9 +100,12 @@ TEST_F(ProgramTest, RefusesBadOptionsInOneLine) {
   EXPECT_EQ(refused_run({"--quiet=yes"}), "--quiet, must stand without a value");
   EXPECT_EQ(refused_run({"--overwrite=maybe"}), "--overwrite = maybe, must be yes or no");
   EXPECT_EQ(refused_run({"--batch-size", "0"}), "--batch-size = 0, must be >= 1");
-  EXPECT_EQ(refused_run({"--batch-size", "3824"}), "batch-size = 3824, must be <= 3823, the number of training examples");
-  EXPECT_EQ(refused_run({"--clusters", "3824"}), "clusters = 3824, must be <= 3823, the number of training examples");
-  EXPECT_EQ(refused_run({"--data", "cats"}), "--data = cats, must be one of digits|mnist|fashion-mnist");
+  EXPECT_EQ(refused_run({"--batch-size", "3824"}),
+            "batch-size = 3824, must be <= 3823, the number of training examples");
+  EXPECT_EQ(refused_run({"--clusters", "3824"}),
+            "clusters = 3824, must be <= 3823, the number of training examples");
+  EXPECT_EQ(refused_run({"--data", "cats"}),
+            "--data = cats, must be one of digits|mnist|fashion-mnist");
   EXPECT_EQ(refused_run({"--protocol", "faghri", "--measure", "exact"}),
             "protocol = faghri, must be none where measure = exact (it needs sampled)");
   EXPECT_FALSE(std::filesystem::exists(out));
@@ -108,9 +115,11 @@ TEST_F(ProgramTest, RefusesBadPathsInOneLine) {
   const std::string nowhere = folder / "none";
   EXPECT_EQ(refused({"run", "--out", nowhere + "/trace.h5"}),
             "out = " + nowhere + "/trace.h5, must be in an existing folder");
-  EXPECT_EQ(refused_run({"--config", nowhere}), "--config = " + nowhere + ", must be a readable TOML file");
+  EXPECT_EQ(refused_run({"--config", nowhere}),
+            "--config = " + nowhere + ", must be a readable TOML file");
   EXPECT_THAT(refused_run({"--data", "mnist", "--data-dir", nowhere}), HasSubstr(nowhere));
-  EXPECT_THAT(refused_run({"--data", "mnist", "--data-dir", folder.string()}), HasSubstr("train-images-idx3-ubyte"));
+  EXPECT_THAT(refused_run({"--data", "mnist", "--data-dir", folder.string()}),
+              HasSubstr("train-images-idx3-ubyte"));
   EXPECT_THAT(refused_run({"--data", "mnist"}), HasSubstr("data-dir"));
 }
 
@@ -120,16 +129,22 @@ TEST_F(ProgramTest, RefusesBadDataFilesInOneLine) {
   const auto refused_with = [&](const std::string& image_bytes, const std::string& label_bytes) {
     test::write_file(folder / images, image_bytes);
     test::write_file(folder / labels, label_bytes);
-    test::write_file(folder / "t10k-images-idx3-ubyte", test::idx_images(std::vector<uint8_t>(8, 1), 2, 2));
+    test::write_file(folder / "t10k-images-idx3-ubyte",
+                     test::idx_images(std::vector<uint8_t>(8, 1), 2, 2));
     test::write_file(folder / "t10k-labels-idx1-ubyte", test::idx_labels({0, 1}));
     return refused_run({"--data", "mnist", "--data-dir", folder.string(), "--batch-size", "2"});
   };
   const std::string two_images = test::idx_images({1, 2, 3, 4, 5, 6, 7, 9}, 2, 2);
-  EXPECT_THAT(refused_with(two_images.substr(0, 20), test::idx_labels({0, 1})), HasSubstr(images)) << "truncated";
-  EXPECT_THAT(refused_with("\1\2\3\4" + two_images.substr(4), test::idx_labels({0, 1})), HasSubstr(images)) << "magic";
+  EXPECT_THAT(refused_with(two_images.substr(0, 20), test::idx_labels({0, 1})), HasSubstr(images))
+      << "truncated";
+  EXPECT_THAT(refused_with("\1\2\3\4" + two_images.substr(4), test::idx_labels({0, 1})),
+              HasSubstr(images))
+      << "magic";
   EXPECT_THAT(refused_with("", test::idx_labels({0, 1})), HasSubstr(images)) << "empty";
-  EXPECT_THAT(refused_with(two_images, test::idx_labels({0, 10})), HasSubstr(labels)) << "label out of range";
-  EXPECT_THAT(refused_with(two_images, test::idx_labels({0, 1, 2})), HasSubstr(labels)) << "number of labels";
+  EXPECT_THAT(refused_with(two_images, test::idx_labels({0, 10})), HasSubstr(labels))
+      << "label out of range";
+  EXPECT_THAT(refused_with(two_images, test::idx_labels({0, 1, 2})), HasSubstr(labels))
+      << "number of labels";
 }
 
 TEST_F(ProgramTest, RefusesBadConfigsInOneLine) {
@@ -138,7 +153,8 @@ TEST_F(ProgramTest, RefusesBadConfigsInOneLine) {
     test::write_file(config, text);
     return refused_run({"--config", config});
   };
-  EXPECT_EQ(refused_config("lr = 0.1\nlearning-rate = 2"), config + ":2: learning-rate, must be a known option");
+  EXPECT_EQ(refused_config("lr = 0.1\nlearning-rate = 2"),
+            config + ":2: learning-rate, must be a known option");
   EXPECT_EQ(refused_config("lr = \"big\""), config + ":1: lr = big, must be a number");
   EXPECT_EQ(refused_config("batch-size = -3"), config + ":1: batch-size = -3, must be >= 1");
   EXPECT_THAT(refused_config("lr = = 2"), HasSubstr(config + ":1: must be TOML; "));
@@ -210,7 +226,7 @@ TEST_F(ProgramTest, HelpTeachesEveryOption) {
   EXPECT_EQ(program({"run", "-h"}).out, outcome.out);
   std::istringstream lines(outcome.out);
   for (std::string line; std::getline(lines, line);) {
-    EXPECT_LE(line.size(), 102U) << line;
+    EXPECT_LE(line.size(), 100U) << line;
   }
   for (const Words& words : {Words{}, Words{"--help"}, Words{"-h"}, Words{"help"}}) {
     EXPECT_THAT(program(words).out, HasSubstr("gradist run"));
@@ -221,7 +237,8 @@ TEST_F(ProgramTest, HelpTeachesEveryOption) {
 }
 
 TEST_F(ProgramTest, RefusesUnknownCommands) {
-  EXPECT_EQ(refused({"walk"}), "walk, must be one of run|info|report|--help|--version|--list-presets");
+  EXPECT_EQ(refused({"walk"}),
+            "walk, must be one of run|info|report|--help|--version|--list-presets");
   EXPECT_EQ(refused({"--version", "now"}), "now, must not follow --version");
   EXPECT_THAT(refused({"report", "trace.h5"}), HasSubstr("Python package"));
 }
@@ -230,8 +247,8 @@ TEST_F(ProgramTest, InfoIsAPage) {
   program(small_run({"--quiet"}));
   const Outcome outcome = program({"info", out});
   EXPECT_EQ(outcome.status, kDone) << outcome.err;
-  EXPECT_THAT(outcome.out, AllOf(HasSubstr("650 parameters"), HasSubstr("3 log points"), HasSubstr("gc"),
-                                 HasSubstr("model = \"logistic\"")));
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("650 parameters"), HasSubstr("3 log points"),
+                                 HasSubstr("gc"), HasSubstr("model = \"logistic\"")));
   EXPECT_LE(lines_in(outcome.out), 66);
 }
 
@@ -302,7 +319,8 @@ TEST_F(ProgramTest, TheBinaryGivesTheSameStatuses) {
   EXPECT_EQ(exit_status(binary + " run --lr nan 2> " + out), kRefused);
   EXPECT_EQ(test::read_file(out), "gradist: --lr = nan, must be a finite number\n");
   EXPECT_EQ(exit_status(binary + " --help > /dev/full 2> " + out), kRefused);
-  EXPECT_EQ(test::read_file(out), "gradist: standard output, must be writable: No space left on device\n");
+  EXPECT_EQ(test::read_file(out),
+            "gradist: standard output, must be writable: No space left on device\n");
 }
 
 TEST_F(ProgramTest, AFullDiskIsOneLine) {

@@ -43,8 +43,8 @@ TEST(EpochSamplerTest, RefusesBatchesLargerThanTheSet) {
 TEST(RandomStreamsTest, NoTwoStreamsShareASeed) {
   std::set<uint64_t> seeds;
   for (uint64_t seed = 0; seed < 1000; ++seed) {
-    for (const auto stream :
-         {RandomStream::kData, RandomStream::kInitialisation, RandomStream::kTraining, RandomStream::kMeasuring}) {
+    for (const auto stream : {RandomStream::kData, RandomStream::kInitialisation,
+                              RandomStream::kTraining, RandomStream::kMeasuring}) {
       seeds.insert(stream_seed(seed, stream));
     }
   }

@@ -4,6 +4,7 @@
 #include "trajectory/statistics.h"
 
 #include <ATen/ops/arange.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
@@ -35,9 +36,18 @@ TEST(NormDistributionTest, HistogramCountsEveryExampleOnce) {
   EXPECT_EQ(std::accumulate(counts.begin(), counts.end(), 0.0), 5);
 }
 
+TEST(NormDistributionTest, TopPercentIsTheShareOfTheLargest) {
+  at::Tensor norms = at::ones({200}, at::kDouble);
+  norms.slice(0, 0, 2).fill_(99.0);
+  EXPECT_DOUBLE_EQ(top_percent_share(norms), 0.5);
+  EXPECT_DOUBLE_EQ(top_percent_share(at::ones({50}, at::kDouble)), 0.02) << "1 % of 50 is one";
+  EXPECT_TRUE(std::isnan(top_percent_share(at::zeros({50}, at::kDouble))));
+}
+
 TEST(NormDistributionTest, IsUndefinedWithoutNorms) {
   for (const auto& numbers : {norm_quantiles(at::Tensor()), norm_histogram(at::Tensor())}) {
-    EXPECT_TRUE(std::all_of(numbers.begin(), numbers.end(), [](double value) { return std::isnan(value); }));
+    EXPECT_TRUE(std::all_of(numbers.begin(), numbers.end(),
+                            [](double value) { return std::isnan(value); }));
   }
 }
 

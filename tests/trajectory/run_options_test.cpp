@@ -12,8 +12,8 @@ namespace {
 
 using test::refusal;
 
-RunOptions resolved(std::vector<std::pair<std::string, std::string>> options, const std::string& preset = "",
-                    const std::string& config = "") {
+RunOptions resolved(std::vector<std::pair<std::string, std::string>> options,
+                    const std::string& preset = "", const std::string& config = "") {
   return resolve_run_options({preset, config, std::move(options)});
 }
 
@@ -65,17 +65,21 @@ TEST(RunOptionsTest, TomlOfARunIsTheRun) {
 
 TEST(RunOptionsTest, TheProtocolImpliesSampledAndRefusesAnythingElse) {
   EXPECT_EQ(resolved({{"protocol", "faghri"}}).measure, "sampled");
-  EXPECT_EQ(refusal([] { check_run_options(resolved({{"protocol", "faghri"}, {"measure", "exact"}})); }),
+  EXPECT_EQ(refusal([] {
+              check_run_options(resolved({{"protocol", "faghri"}, {"measure", "exact"}}));
+            }),
             "protocol = faghri, must be none where measure = exact (it needs sampled)");
 }
 
 TEST(RunOptionsTest, RefusesFilesThatAreNone) {
   const test::TemporaryFolder folder;
   const std::string missing = folder / "none.toml";
-  EXPECT_EQ(refusal([&] { resolved({}, "", missing); }), "--config = " + missing + ", must be a readable TOML file");
+  EXPECT_EQ(refusal([&] { resolved({}, "", missing); }),
+            "--config = " + missing + ", must be a readable TOML file");
   EXPECT_EQ(refusal([&] { resolved({}, "", folder.string()); }),
             "--config = " + folder.string() + ", must be a readable TOML file");
-  EXPECT_EQ(refusal([] { resolved({}, "faghri"); }), "--preset = faghri, must be one of faghri-mnist-mlp");
+  EXPECT_EQ(refusal([] { resolved({}, "faghri"); }),
+            "--preset = faghri, must be one of faghri-mnist-mlp");
 }
 
 TEST(RunOptionsTest, ChecksStructsThatNoTextFilled) {
@@ -94,12 +98,16 @@ TEST(RunOptionsTest, ChecksSizesAgainstTheTrainingSet) {
   const auto refused = [](std::vector<std::pair<std::string, std::string>> options) {
     return refusal([&] { check_sizes(resolved(std::move(options)), 100); });
   };
-  EXPECT_EQ(refused({{"batch-size", "101"}}), "batch-size = 101, must be <= 100, the number of training examples");
-  EXPECT_EQ(refused({{"clusters", "101"}}), "clusters = 101, must be <= 100, the number of training examples");
-  EXPECT_EQ(refused({{"clusters", "65"}}), "clusters = 65, must be <= batch-size = 64, for every cluster needs a draw");
+  EXPECT_EQ(refused({{"batch-size", "101"}}),
+            "batch-size = 101, must be <= 100, the number of training examples");
+  EXPECT_EQ(refused({{"clusters", "101"}}),
+            "clusters = 101, must be <= 100, the number of training examples");
+  EXPECT_EQ(refused({{"clusters", "65"}}),
+            "clusters = 65, must be <= batch-size = 64, for every cluster needs a draw");
   EXPECT_EQ(refused({{"measure", "subset"}, {"measure-examples", "101"}}),
             "measure-examples = 101, must be <= 100, the number of training examples");
-  EXPECT_EQ(refused({{"replacement", "no"}}), "replacement = no, must be yes where sg-2b draws 128 of 100 examples");
+  EXPECT_EQ(refused({{"replacement", "no"}}),
+            "replacement = no, must be yes where sg-2b draws 128 of 100 examples");
   EXPECT_EQ(refused({{"replacement", "no"}, {"estimator", "sg-b"}}), "");
   EXPECT_EQ(refused({{"batch-size", "100"}}), "");
 }

@@ -66,9 +66,9 @@ Recorder recorded(const RunOptions& options) {
 
 TEST(SgdTrajectoryTest, TellsObserversInOrder) {
   EXPECT_EQ(recorded(small_run()).lines,
-            (std::vector<std::string>{"begin logistic 64-10", "refresh svrg 0", "refresh gc 0", "log 0", "log 4",
-                                      "refresh svrg 5", "refresh gc 5", "log 8", "refresh svrg 10", "refresh gc 10",
-                                      "log 10", "end"}));
+            (std::vector<std::string>{"begin logistic 64-10", "refresh svrg 0", "refresh gc 0",
+                                      "log 0", "log 4", "refresh svrg 5", "refresh gc 5", "log 8",
+                                      "refresh svrg 10", "refresh gc 10", "log 10", "end"}));
 }
 
 TEST(SgdTrajectoryTest, TakesTheStepsOfItsFormula) {
@@ -81,7 +81,8 @@ TEST(SgdTrajectoryTest, TakesTheStepsOfItsFormula) {
   const auto network =
       make_network(model_options(options), data.train.features(), data.train.outputs(), generator);
   NetworkSource source(network, data.train, Loss::kCrossEntropy);
-  EpochSampler sampler(source.examples(), options.batch_size, stream_generator(options.seed, RandomStream::kTraining));
+  EpochSampler sampler(source.examples(), options.batch_size,
+                       stream_generator(options.seed, RandomStream::kTraining));
   const at::Tensor weights = at::full({options.batch_size}, 1.0 / 32, at::kDouble);
   ParameterList velocity;
   for (int64_t t = 0; t < options.iterations; ++t) {
@@ -136,7 +137,8 @@ TEST(SgdTrajectoryTest, TheSeedIsTheRun) {
   EXPECT_EQ(first.hashes(), again.hashes());
   for (size_t i = 0; i < first.steps.size(); ++i) {
     for (size_t e = 0; e < first.steps[i].moments.size(); ++e) {
-      EXPECT_EQ(first.steps[i].moments[e].average_variance, again.steps[i].moments[e].average_variance);
+      EXPECT_EQ(first.steps[i].moments[e].average_variance,
+                again.steps[i].moments[e].average_variance);
     }
   }
   options.seed = 1;
@@ -163,7 +165,8 @@ TEST(SgdTrajectoryTest, GradientClusteringIsNeverAboveSgBRightAfterARefresh) {
   options.iterations = 40;
   options.log_every = options.refresh_every = 20;
   for (const auto& step : recorded(options).steps) {
-    EXPECT_LE(step.moments[3].average_variance, step.moments[0].average_variance * (1 + 1e-9)) << step.iteration;
+    EXPECT_LE(step.moments[3].average_variance, step.moments[0].average_variance * (1 + 1e-9))
+        << step.iteration;
     EXPECT_NEAR(step.moments[1].average_variance, step.moments[0].average_variance / 2, 1e-12);
     EXPECT_NEAR(step.moments[2].average_variance, 0, 1e-12) << "svrg at its snapshot";
   }

@@ -13,7 +13,8 @@ namespace gradist::test {
 /// A data set as it lies in a file, read by the plain C interface and none of our code.
 struct StoredDataset {
   std::vector<hsize_t> extents;
-  std::vector<std::string> scales;  ///< name of the dimension scale of each axis, "" where there is none
+  std::vector<std::string>
+      scales;  ///< name of the dimension scale of each axis, "" where there is none
   std::string bytes;
 
   template <class Number>
@@ -71,7 +72,8 @@ inline StoredDataset read_dataset(hid_t dataset) {
 inline herr_t collect(hid_t root, const char* name, const H5O_info_t* info, void* contents) {
   if (info->type == H5O_TYPE_DATASET) {
     const hid_t dataset = H5Dopen2(root, name, H5P_DEFAULT);
-    static_cast<std::map<std::string, StoredDataset>*>(contents)->emplace(name, read_dataset(dataset));
+    static_cast<std::map<std::string, StoredDataset>*>(contents)->emplace(name,
+                                                                          read_dataset(dataset));
     H5Dclose(dataset);
   }
   return 0;

@@ -59,7 +59,8 @@ TEST_F(TraceTest, HoldsWhatObserversWereTold) {
   Recorder recorder;
   run(small_run(out), {&recorder});
   const auto trace = test::trace_contents(out);
-  EXPECT_EQ(trace.at("trajectory/iteration").values<int64_t>(), (std::vector<int64_t>{0, 4, 8, 10}));
+  EXPECT_EQ(trace.at("trajectory/iteration").values<int64_t>(),
+            (std::vector<int64_t>{0, 4, 8, 10}));
   EXPECT_EQ(trace.at("refresh/gc/iteration").values<int64_t>(), (std::vector<int64_t>{0, 5, 10}));
   for (size_t t = 0; t < recorder.steps.size(); ++t) {
     const TrajectoryStep& step = recorder.steps[t];
@@ -67,8 +68,10 @@ TEST_F(TraceTest, HoldsWhatObserversWereTold) {
     EXPECT_EQ(trace.at("trajectory/parameter_hash").values<uint64_t>()[t], step.parameter_hash);
     for (size_t e = 0; e < step.estimators.size(); ++e) {
       const std::string group = "estimators/" + step.estimators[e] + "/";
-      EXPECT_EQ(trace.at(group + "average_variance").values<double>()[t], step.moments[e].average_variance);
-      EXPECT_EQ(trace.at(group + "gradient_evaluations").values<int64_t>()[t], step.moments[e].gradient_evaluations);
+      EXPECT_EQ(trace.at(group + "average_variance").values<double>()[t],
+                step.moments[e].average_variance);
+      EXPECT_EQ(trace.at(group + "gradient_evaluations").values<int64_t>()[t],
+                step.moments[e].gradient_evaluations);
       EXPECT_EQ(trace.at(group + "layers/layer2.bias/average_variance").values<double>()[t],
                 step.moments[e].layer_average_variance.back());
     }
@@ -81,7 +84,8 @@ TEST_F(TraceTest, HoldsWhatObserversWereTold) {
     for (int64_t i = 0; i < expected.numel(); ++i) {
       ASSERT_EQ(assignments[r * 3823 + i], expected[i].item<int64_t>());
     }
-    EXPECT_EQ(std::vector<int64_t>(sizes.begin() + r * 32, sizes.begin() + (r + 1) * 32), recorder.clusterings[r].sizes());
+    EXPECT_EQ(std::vector<int64_t>(sizes.begin() + r * 32, sizes.begin() + (r + 1) * 32),
+              recorder.clusterings[r].sizes());
   }
 }
 
@@ -97,10 +101,13 @@ TEST_F(TraceTest, GivesEveryAxisAScaleInItsOwnOrAParentGroup) {
   expect("estimators/gc/layers/layer1.weight/average_variance", {4}, {"/estimators/iteration"});
   expect("refresh/gc/assignments", {3, 3823}, {"/refresh/gc/iteration", "/refresh/gc/example"});
   expect("refresh/gc/sizes", {3, 32}, {"/refresh/gc/iteration", "/refresh/gc/cluster"});
-  expect("gradients/squared_norm_quantiles", {4, 21}, {"/gradients/iteration", "/gradients/quantile"});
+  expect("gradients/squared_norm_quantiles", {4, 21},
+         {"/gradients/iteration", "/gradients/quantile"});
   expect("gradients/squared_norm_histogram", {4, 64}, {"/gradients/iteration", "/gradients/bin"});
-  EXPECT_EQ(trace.at("refresh/gc/objective").scales, (Names{"/refresh/gc/iteration", "/refresh/gc/step"}));
-  EXPECT_EQ(trace.at("refresh/gc/objective").extents.back(), trace.at("refresh/gc/step").extents.front());
+  EXPECT_EQ(trace.at("refresh/gc/objective").scales,
+            (Names{"/refresh/gc/iteration", "/refresh/gc/step"}));
+  EXPECT_EQ(trace.at("refresh/gc/objective").extents.back(),
+            trace.at("refresh/gc/step").extents.front());
   EXPECT_EQ(trace.at("gradients/squared_norm_histogram_edges").extents, Extents{65});
   EXPECT_EQ(trace.count("estimators/gc/ci_low"), 0U) << "exact measurements have no interval";
   EXPECT_EQ(trace.count("refresh/sg-b/iteration"), 0U) << "minibatches have no refresh";
@@ -120,7 +127,8 @@ TEST_F(TraceTest, HoldsIntervalsOfSampledMeasurementsAndNoNorms) {
     EXPECT_LT(middle[t], high[t]);
   }
   const auto histogram = trace.at("gradients/squared_norm_histogram").values<double>();
-  EXPECT_TRUE(std::all_of(histogram.begin(), histogram.end(), [](double count) { return std::isnan(count); }));
+  EXPECT_TRUE(std::all_of(histogram.begin(), histogram.end(),
+                          [](double count) { return std::isnan(count); }));
 }
 
 TEST_F(TraceTest, IsTheSameForTheSameSeedButForTimes) {
@@ -160,7 +168,8 @@ TEST_F(TraceTest, IsSummarized) {
 TEST_F(TraceTest, AFailingRunLeavesAnExistingTraceAsItWas) {
   test::write_file(out, "precious");
   RunOptions options = small_run(out);
-  EXPECT_EQ(test::refusal([&] { run(options); }), "out = " + out + ", must not exist without overwrite");
+  EXPECT_EQ(test::refusal([&] { run(options); }),
+            "out = " + out + ", must not exist without overwrite");
   options.overwrite = true;
   options.batch_size = 5000;
   EXPECT_NE(test::refusal([&] { run(options); }), "");
@@ -182,7 +191,8 @@ TEST_F(TraceTest, ARunThatBreaksOffLeavesAReadableTrace) {
   options.estimator = {"sg-b"};
   EXPECT_NE(test::refusal([&] { run(options); }), "");
   EXPECT_GE(read_trace_summary(out).log_points, 1);
-  EXPECT_GE(test::trace_contents(out).at("trajectory/iteration").extents.front(), 1U) << "by a plain open too";
+  EXPECT_GE(test::trace_contents(out).at("trajectory/iteration").extents.front(), 1U)
+      << "by a plain open too";
 }
 
 TEST_F(TraceTest, ReplacesWhatALinkPointsTo) {
@@ -201,18 +211,21 @@ TEST_F(TraceTest, RefusesPlacesWhereNoTraceCanBe) {
             "out = " + missing + ", must be in an existing folder");
   EXPECT_EQ(test::refusal([&] { check_trace_place(folder.string(), true); }),
             "out = " + folder.string() + ", must be a regular file");
-  EXPECT_EQ(test::refusal([] { check_trace_place("/dev/null", true); }), "out = /dev/null, must be a regular file");
+  EXPECT_EQ(test::refusal([] { check_trace_place("/dev/null", true); }),
+            "out = /dev/null, must be a regular file");
   EXPECT_EQ(test::refusal([&] { check_trace_place(out, false); }), "");
 }
 
 TEST_F(TraceTest, OtherFilesAreRefused) {
   test::write_file(out, "no HDF5 at all");
-  EXPECT_THAT(test::refusal([&] { read_trace_summary(out); }),
-              AllOf(::testing::HasSubstr("trace.h5, must be a gradist trace: "), test::is_one_line()));
+  EXPECT_THAT(
+      test::refusal([&] { read_trace_summary(out); }),
+      AllOf(::testing::HasSubstr("trace.h5, must be a gradist trace: "), test::is_one_line()));
   const std::string empty = folder / "empty.h5";
   H5Fclose(H5Fcreate(empty.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT));
-  EXPECT_THAT(test::refusal([&] { read_trace_summary(empty); }),
-              AllOf(::testing::HasSubstr("empty.h5, must be a gradist trace: "), test::is_one_line()));
+  EXPECT_THAT(
+      test::refusal([&] { read_trace_summary(empty); }),
+      AllOf(::testing::HasSubstr("empty.h5, must be a gradist trace: "), test::is_one_line()));
 }
 
 }  // namespace

@@ -1,0 +1,266 @@
+#include "estimators/interval.h"
+
+#include "data/digits.h"
+#include "data/transforms.h"
+#include "estimators/gradient_clustering.h"
+#include "estimators/measurement.h"
+#include "models/mlp.h"
+#include "models/network_source.h"
+#include "support/oracles.h"
+#include "support/problems.h"
+#include "support/tensor_near.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <cmath>
+#include <iostream>
+
+namespace gradist {
+namespace {
+
+using test::near;
+using test::normal;
+using test::VectorSource;
+
+constexpr int64_t kSeeds = 400;
+
+// --- closed forms --------------------------------------------------------------------------------
+
+TEST(LogIntervalTest, IsSymmetricOnTheLogarithm) {
+  const Interval interval = log_interval(4, 0.25, 10);
+  // Student's 0.975 quantile at 10 degrees is 2.228138852; standard error over value is 1/8.
+  EXPECT_TRUE(near(interval.low, 4 * std::exp(-2.228138852 / 8), 1e-9));
+  EXPECT_TRUE(near(interval.high, 4 * std::exp(2.228138852 / 8), 1e-9));
+}
+
+TEST(LogIntervalTest, UsesTheQuantileOfTheDegreesOfFreedom) {
+  const auto half_width = [](double degrees) { return std::log(log_interval(1, 1, degrees).high); };
+  EXPECT_TRUE(near(half_width(1), std::tan(0.475 * M_PI), 1e-9));  // Cauchy
+  EXPECT_TRUE(near(half_width(2), 0.95 * std::sqrt(2 / (1 - 0.95 * 0.95)), 1e-9));
+  EXPECT_TRUE(near(half_width(1e9), 1.959963985, 1e-8));  // normal
+  EXPECT_EQ(half_width(0.3), half_width(1));
+}
+
+TEST(LogIntervalTest, IsAPointForAZeroValue) {
+  const Interval interval = log_interval(0, 0, 5);
+  EXPECT_EQ(interval.low, 0);
+  EXPECT_EQ(interval.high, 0);
+}
+
+TEST(LogIntervalTest, IsAPointWithoutSpread) {
+  const Interval interval = log_interval(3, 0, 5);
+  EXPECT_EQ(interval.low, 3);
+  EXPECT_EQ(interval.high, 3);
+}
+
+TEST(JackknifeVarianceTest, IsTheDeleteOneJackknife) {
+  for (const int64_t n : {3, 4, 17}) {
+    const at::Tensor rows = normal({n, 3}, static_cast<uint64_t>(n));
+    std::vector<double> left_out;
+    for (int64_t i = 0; i < n; ++i) {
+      const at::Tensor rest = at::cat({rows.slice(0, 0, i), rows.slice(0, i + 1)});
+      left_out.push_back(rest.var(0, /*unbiased=*/true).sum().item<double>());
+    }
+    const at::Tensor values = at::tensor(left_out, at::kDouble);
+    const double expected = static_cast<double>(n - 1) / static_cast<double>(n) *
+                            (values - values.mean()).square().sum().item<double>();
+    const at::Tensor deviations = (rows - rows.mean(0)).square().sum(1);
+    EXPECT_TRUE(near(jackknife_variance(deviations), expected, 1e-12)) << n;
+  }
+}
+
+TEST(JackknifeVarianceTest, IsUndefinedBelowThree) {
+  EXPECT_TRUE(std::isnan(jackknife_variance(at::ones({2}, at::kDouble))));
+  EXPECT_EQ(jackknife_variance(at::ones({3}, at::kDouble)), 0);
+}
+
+// --- coverage ------------------------------------------------------------------------------------
+
+/// Hits of n trials of probability p, in a band that holds all but 0.05 % on either side.
+struct Band {
+  int64_t low = 0;
+  int64_t high = 0;
+};
+
+Band binomial_band(int64_t trials, double p) {
+  const auto n = static_cast<double>(trials);
+  const auto probability = [&](int64_t hits) {
+    const auto k = static_cast<double>(hits);
+    return std::exp(std::lgamma(n + 1) - std::lgamma(k + 1) - std::lgamma(n - k + 1) +
+                    k * std::log(p) + (n - k) * std::log1p(-p));
+  };
+  Band band{0, trials};
+  for (double below = probability(0); below < 5e-4; below += probability(++band.low)) {
+  }
+  for (double above = probability(trials); above < 5e-4; above += probability(--band.high)) {
+  }
+  return band;
+}
+
+TEST(BinomialBandTest, HoldsSumsOfFewTrials) {
+  // 2^-11 < 0.0005 < 12 x 2^-11.
+  const Band coins = binomial_band(11, 0.5);
+  EXPECT_EQ(coins.low, 1);
+  EXPECT_EQ(coins.high, 10);
+}
+
+Measurement measured(GradientSource& source, const GradientEstimator& estimator,
+                     const MeasureOptions& options, uint64_t seed) {
+  auto generator = test::generator_of(seed);
+  return measure(source, {&estimator}, options, generator);
+}
+
+double exact_variance(GradientSource& source, const GradientEstimator& estimator) {
+  return measured(source, estimator, {}, 0).moments.front().average_variance;
+}
+
+/// How often the interval of a measurement held the exact value.
+int64_t hits(GradientSource& source, const GradientEstimator& estimator,
+             const MeasureOptions& options, int64_t seeds) {
+  const double exact = exact_variance(source, estimator);
+  int64_t count = 0;
+  for (int64_t seed = 0; seed < seeds; ++seed) {
+    const Moments moments =
+        measured(source, estimator, options, static_cast<uint64_t>(1000 + seed)).moments.front();
+    count += moments.interval_low <= exact && exact <= moments.interval_high ? 1 : 0;
+  }
+  return count;
+}
+
+void expect_coverage(const std::string& what, int64_t hit) {
+  const Band band = binomial_band(kSeeds, 0.95);
+  std::cout << "[ coverage ] " << what << ": " << hit << " of " << kSeeds << ", band [" << band.low
+            << ", " << band.high << "]\n";
+  EXPECT_GE(hit, band.low) << what;
+  EXPECT_LE(hit, band.high) << what;
+}
+
+MeasureOptions subset_of(int64_t examples) {
+  return {.mode = MeasureMode::kSubset, .examples = examples};
+}
+
+/// Normal gradients about a mean, and normal curvatures, so that differences from a snapshot are
+/// normal too.
+VectorSource light_tailed() {
+  return VectorSource(normal({2000, 20}, 90) + 0.5, normal({2000, 20}, 91));
+}
+
+TEST(CoverageTest, OfMinibatchesOnLightTails) {
+  VectorSource source = light_tailed();
+  const auto sg_b = make_estimator("sg-b", {.batch_size = 32}, source.examples());
+  expect_coverage("sg-b, n = 100", hits(source, *sg_b, subset_of(100), kSeeds));
+  expect_coverage("sg-b, n = 500", hits(source, *sg_b, subset_of(500), kSeeds));
+}
+
+TEST(CoverageTest, OfDifferencesOnLightTails) {
+  VectorSource source = light_tailed();
+  const auto svrg = make_estimator("svrg", {.batch_size = 32}, source.examples());
+  auto generator = test::generator_of(92);
+  svrg->refresh(source, generator);
+  source.move(0.5, 93);
+  expect_coverage("svrg, n = 200", hits(source, *svrg, subset_of(200), kSeeds));
+}
+
+/// Clusters of unequal size and spread.
+TEST(CoverageTest, OfClustersOnLightTails) {
+  const at::Tensor labels = at::arange(2000, at::kDouble).sqrt().floor_divide(5).to(at::kLong);
+  VectorSource source(normal({2000, 20}, 94) * (labels + 1).unsqueeze(1) +
+                      normal({9, 20}, 95).index_select(0, labels) * 5);
+  GradientClustering gc("gc", 9, {});
+  gc.set_clustering(Clustering(labels));
+  expect_coverage("gc, n = 200", hits(source, gc, subset_of(200), kSeeds));
+  expect_coverage("gc, n = 600", hits(source, gc, subset_of(600), kSeeds));
+}
+
+TEST(CoverageTest, OfSampledMinibatchesOnLightTails) {
+  VectorSource source(normal({200, 20}, 96));
+  const auto sg_b = make_estimator("sg-b", {.batch_size = 8}, source.examples());
+  const MeasureOptions options{.mode = MeasureMode::kSampled, .draws = 30};
+  expect_coverage("sg-b, 30 draws", hits(source, *sg_b, options, kSeeds));
+}
+
+// --- digits, where few examples carry most of the squared norm -----------------------------------
+
+/// The share of the top 1 % of the examples in the sum of all squared norms.
+double top_share(const at::Tensor& squared_norms) {
+  const at::Tensor sorted = std::get<0>(squared_norms.sort(/*dim=*/0, /*descending=*/true));
+  return (sorted.slice(0, 0, sorted.numel() / 100).sum() / sorted.sum()).item<double>();
+}
+
+/// A small network on the digits, trained by plain SGD.
+class DigitsTest : public ::testing::Test {
+ protected:
+  void train(int64_t steps) {
+    const auto estimator = make_estimator("sg-b", {.batch_size = 32}, source_.examples());
+    const c10::NoGradGuard no_grad;
+    for (int64_t step = 0; step < steps; ++step) {
+      const ParameterList gradient = estimator->estimate(source_, estimator->draw(generator_));
+      for (size_t l = 0; l < gradient.size(); ++l) {
+        source_.parameters()[l].sub_(gradient[l], 0.1);
+      }
+    }
+  }
+
+  /// Until 1 % of the examples carry half of the squared norm.
+  void train_to_heavy_tails() {
+    const auto estimator = make_estimator("sg-b", {.batch_size = 32}, source_.examples());
+    double share = 0;
+    int64_t steps = 0;
+    for (; share < 0.5 && steps < 20'000; steps += 1000) {
+      train(1000);
+      share = top_share(measured(source_, *estimator, {}, 0).squared_norms);
+    }
+    std::cout << "[ digits   ] after " << steps << " steps 1 % of the examples carry " << share
+              << " of the squared norm\n";
+    ASSERT_GE(share, 0.5);
+  }
+
+  static DataSplit standardized_digits() {
+    DataSplit split = load_digits();
+    standardize(split);
+    return split;
+  }
+
+  at::Generator generator_ = test::generator_of(97);
+  NetworkSource source_{std::make_shared<Mlp>(64, std::vector<int64_t>{8}, 10, generator_),
+                        standardized_digits().train, Loss::kCrossEntropy};
+};
+
+TEST_F(DigitsTest, CoverageOnHeavyTails) {
+  train_to_heavy_tails();
+  // All gradients formed once; then a measurement costs a selection of rows.
+  VectorSource formed(
+      test::dense(source_.gradients(at::arange(source_.examples(), at::kLong))).to(at::kFloat));
+  const auto sg_b = make_estimator("sg-b", {.batch_size = 32}, source_.examples());
+  EXPECT_TRUE(near(exact_variance(formed, *sg_b), exact_variance(source_, *sg_b), 1e-5));
+  const int64_t hit = hits(formed, *sg_b, subset_of(1000), kSeeds);
+  const double coverage = static_cast<double>(hit) / static_cast<double>(kSeeds);
+  std::cout << "[ coverage ] sg-b on digits, n = 1000: " << coverage << "\n";
+  EXPECT_GE(coverage, 0.80);
+}
+
+TEST_F(DigitsTest, ExactLiesInSubsetAndSampledIntervals) {
+  constexpr int64_t kFewSeeds = 20;
+  train(200);
+  std::vector<std::unique_ptr<GradientEstimator>> estimators;
+  for (const std::string& name : estimator_names()) {
+    estimators.push_back(
+        make_estimator(name, {.batch_size = 16, .gc_iterations = 2}, source_.examples()));
+    estimators.back()->refresh(source_, generator_);
+  }
+  train(50);
+  const Band band = binomial_band(kFewSeeds, 0.95);
+  for (const auto& estimator : estimators) {
+    const auto subset = hits(source_, *estimator, subset_of(1000), kFewSeeds);
+    const MeasureOptions draws{.mode = MeasureMode::kSampled, .draws = 30};
+    const auto sampled = hits(source_, *estimator, draws, kFewSeeds);
+    std::cout << "[ digits   ] " << estimator->name() << ": exact inside " << subset
+              << " subset and " << sampled << " sampled intervals of " << kFewSeeds << "\n";
+    EXPECT_GE(subset, band.low) << estimator->name();
+    EXPECT_GE(sampled, band.low) << estimator->name();
+  }
+}
+
+}  // namespace
+}  // namespace gradist

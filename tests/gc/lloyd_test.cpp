@@ -1,0 +1,302 @@
+#include "gc/lloyd.h"
+
+#include "gc/objective.h"
+#include "support/factors.h"
+#include "support/oracles.h"
+#include "support/tensor_near.h"
+#include "support/value_error.h"
+
+#include <ATen/ATen.h>
+
+#include <set>
+#include <string>
+#include <utility>
+
+namespace gradist {
+namespace {
+
+using test::generator_of;
+using test::near;
+using test::normal;
+using test::refusal;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+/// Exact variances of one clustering's estimator and of SG-B, drawn alike.
+struct Variances {
+  double gc = 0, uniform = 0;
+};
+
+Variances variances_of(const test::TestSource& source, const Clustering& clustering,
+                       const LloydOptions& options) {
+  const auto G = source.oracle();
+  const auto draws = options.draws > 0 ? options.draws : options.clusters;
+  const auto design = stratified_design(clustering, draws, options.replacement);
+  ExactObjective dense;
+  for (const at::Tensor& members : clustering.members()) {
+    const auto rows = G.index_select(0, members);
+    const auto alone = at::zeros({rows.size(0)}, at::kLong);
+    dense.scatter.push_back(rows.size(0) == 0 ? 0 : test::dense_objective(rows, alone, 1));
+  }
+  return {stratified_variance(design, dense),
+          uniform_variance(source.examples(), draws, options.replacement,
+                           test::dense_trace_covariance(G))};
+}
+
+/// Gradients of one kind, N of them.
+struct Kind {
+  std::string name;
+  at::Tensor (*rows)(int64_t examples);
+};
+
+at::Tensor plain(int64_t examples) { return normal({examples, 3}, 1); }
+at::Tensor wide(int64_t examples) { return normal({examples, 50}, 2); }
+/// Lengths like 1 / u^2 for uniform u: the longest gradient carries most of the squared norm.
+at::Tensor heavy_tails(int64_t examples) {
+  auto generator = generator_of(3);
+  const auto u = at::rand({examples, 1}, generator, at::dtype(at::kDouble));
+  return normal({examples, 3}, 4) / u.square();
+}
+at::Tensor one_giant(int64_t examples) {
+  auto rows = at::zeros({examples, 2}, at::kDouble);
+  rows[examples / 2].fill_(1.0);
+  return rows;
+}
+at::Tensor duplicates(int64_t examples) {
+  return normal({4, 3}, 5).index_select(0, at::arange(examples, at::kLong).remainder(4));
+}
+at::Tensor all_equal(int64_t examples) { return normal({1, 3}, 6).expand({examples, 3}).clone(); }
+
+class LloydOnKinds : public ::testing::TestWithParam<Kind> {
+ protected:
+  void never_above_uniform(int64_t examples, const LloydOptions& options, uint64_t seed) {
+    const auto rows = GetParam().rows(examples);
+    test::VectorSource source(rows);
+    auto generator = generator_of(seed);
+    const auto clustering = lloyd(source, options, generator);
+    EXPECT_EQ(clustering.clusters(), options.clusters);
+    EXPECT_EQ(clustering.history.size(), static_cast<size_t>(options.iterations));
+    const auto [gc, uniform] = variances_of(source, clustering, options);
+    // Where all gradients are equal both are rounding errors of their squared norms.
+    const double rounding = 1e-14 * rows.square().sum(1).mean().item<double>();
+    EXPECT_LE(gc, uniform * (1 + 1e-9) + rounding)
+        << examples << " examples, K = " << options.clusters << ", draws = " << options.draws
+        << ", replacement = " << options.replacement << ", seed = " << seed;
+  }
+};
+
+// N = 23 is prime, so that no K but 1 and N divides it.
+TEST_P(LloydOnKinds, IsNeverAboveSgB) {
+  for (const int64_t clusters : {1, 2, 3, 5, 8, 12, 17, 22, 23}) {
+    for (uint64_t seed = 0; seed < 4; ++seed) {
+      never_above_uniform(23, {.clusters = clusters, .iterations = 3}, seed);
+    }
+  }
+}
+
+TEST_P(LloydOnKinds, IsNeverAboveSgBWithMoreDrawsThanClusters) {
+  for (const auto& [clusters, draws] : {std::pair{1, 4}, {3, 7}, {4, 23}, {8, 9}, {5, 30}}) {
+    for (uint64_t seed = 0; seed < 4; ++seed) {
+      never_above_uniform(23, {.clusters = clusters, .iterations = 3, .draws = draws}, seed);
+    }
+  }
+}
+
+// Without replacement SG-B itself gains; clusters of equal size meet its variance on average, which
+// asks for a K that divides N (and draws that K divides).
+TEST_P(LloydOnKinds, IsNeverAboveSgBWithoutReplacement) {
+  for (const auto& [clusters, draws] : {std::pair{1, 0},
+                                        {2, 0},
+                                        {4, 0},
+                                        {6, 0},
+                                        {12, 0},
+                                        {24, 0},
+                                        {1, 5},
+                                        {4, 12},
+                                        {6, 24},
+                                        {3, 6}}) {
+    for (uint64_t seed = 0; seed < 4; ++seed) {
+      never_above_uniform(
+          24, {.clusters = clusters, .iterations = 3, .draws = draws, .replacement = false}, seed);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Gradients, LloydOnKinds,
+                         ::testing::Values(Kind{"plain", plain}, Kind{"wide", wide},
+                                           Kind{"heavy_tails", heavy_tails},
+                                           Kind{"one_giant", one_giant},
+                                           Kind{"duplicates", duplicates},
+                                           Kind{"all_equal", all_equal}),
+                         [](const auto& tested) { return tested.param.name; });
+
+class LloydOnProblems : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(LloydOnProblems, IsNeverAboveSgBAndKnowsItsObjective) {
+  auto problem = test::make_problem(GetParam());
+  for (int64_t clusters = 1; clusters <= problem.source->examples(); ++clusters) {
+    const LloydOptions options{.clusters = clusters, .iterations = 3};
+    auto generator = generator_of(static_cast<uint64_t>(clusters));
+    const auto clustering = lloyd(*problem.source, options, generator);
+    const auto [gc, uniform] = variances_of(*problem.source, clustering, options);
+    EXPECT_LE(gc, uniform * (1 + 1e-9)) << "K = " << clusters;
+    const double norms = problem.source->oracle().square().sum().item<double>();
+    EXPECT_TRUE(
+        near(clustering.objective,
+             test::dense_objective(problem.source->oracle(), clustering.assignments(), clusters),
+             1e-12, 25 * norms));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Problems, LloydOnProblems, ::testing::ValuesIn(test::problem_names()),
+                         [](const auto& tested) { return tested.param; });
+
+/// Rank-1 gradients around K directions e_k c_k^T, N / K examples each, in the order 0 .. K - 1, 0
+/// ...
+test::FactoredSource planted_source(const at::Tensor& planted, int64_t clusters, double noise) {
+  const auto examples = planted.numel();
+  const auto around = [&](int64_t width, uint64_t seed) {
+    return normal({clusters, 1, width}, seed).index_select(0, planted) +
+           noise * normal({examples, 1, width}, seed + 1);
+  };
+  GradientBatch batch;
+  batch.parameters = {{around(12, 10), around(9, 20), {9, 12}, "linear"},
+                      FactoredGradients::from_dense(around(9, 20), {9}, "bias"),
+                      {around(9, 30), around(5, 40), {5, 9}, "linear"}};
+  return test::FactoredSource(batch);
+}
+
+/// Whether two partitions are equal up to the names of their clusters.
+bool same_partition(const at::Tensor& x, const at::Tensor& y) {
+  return at::equal(x.unsqueeze(0) == x.unsqueeze(1), y.unsqueeze(0) == y.unsqueeze(1));
+}
+
+TEST(Lloyd, FindsAPlantedPartition) {
+  const auto planted = at::arange(120, at::kLong).remainder(8);
+  auto source = planted_source(planted, 8, 0.01);
+  for (uint64_t seed = 0; seed < 10; ++seed) {
+    const LloydOptions options{.clusters = 8, .iterations = 5};
+    auto generator = generator_of(seed);
+    const auto clustering = lloyd(source, options, generator);
+    EXPECT_TRUE(same_partition(clustering.assignments(), planted)) << "seed " << seed;
+    const auto [gc, uniform] = variances_of(source, clustering, options);
+    EXPECT_LT(gc, 1e-3 * uniform);
+  }
+}
+
+TEST(Lloyd, CopiesShareOneCluster) {
+  const auto planted = at::arange(60, at::kLong).remainder(12);
+  auto source = planted_source(planted, 12, 0.0);
+  for (uint64_t seed = 0; seed < 5; ++seed) {
+    auto generator = generator_of(seed);
+    const auto clustering = lloyd(source, {.clusters = 12, .iterations = 4}, generator);
+    EXPECT_TRUE(same_partition(clustering.assignments(), planted)) << "seed " << seed;
+    EXPECT_LE(clustering.objective, 1e-10);
+  }
+}
+
+TEST(Lloyd, LowersTheVarianceWhereThereIsStructure) {
+  test::VectorSource source(heavy_tails(300));
+  const LloydOptions options{.clusters = 20, .iterations = 10};
+  auto generator = generator_of(1);
+  const auto [gc, uniform] = variances_of(source, lloyd(source, options, generator), options);
+  EXPECT_LT(gc, 0.5 * uniform);
+}
+
+TEST(Lloyd, HistoryHasAnEntryAnIteration) {
+  test::VectorSource source(normal({40, 3}, 7));
+  for (const int64_t iterations : {1, 2, 6}) {
+    auto generator = generator_of(2);
+    const auto clustering = lloyd(source, {.clusters = 5, .iterations = iterations}, generator);
+    EXPECT_EQ(clustering.history.size(), static_cast<size_t>(iterations));
+    EXPECT_THAT(clustering.history, ::testing::Each(::testing::Gt(0)));
+  }
+}
+
+TEST(Lloyd, IsTheSameForTheSameSeed) {
+  test::VectorSource source(normal({80, 3}, 8));
+  const auto clustered = [&](uint64_t seed) {
+    auto generator = generator_of(seed);
+    return lloyd(source, {.clusters = 9, .iterations = 4}, generator);
+  };
+  EXPECT_TRUE(at::equal(clustered(3).assignments(), clustered(3).assignments()));
+  EXPECT_EQ(clustered(3).history, clustered(3).history);
+  EXPECT_FALSE(at::equal(clustered(3).assignments(), clustered(4).assignments()));
+}
+
+// Small chunks only change the order in which an A step sees the sizes: none at all.
+TEST(Lloyd, DoesNotDependOnTheMemory) {
+  test::VectorSource source(normal({80, 3}, 9));
+  const auto clustered = [&](int64_t max_memory) {
+    auto generator = generator_of(3);
+    return lloyd(source, {.clusters = 6, .iterations = 4, .max_memory = max_memory}, generator);
+  };
+  EXPECT_TRUE(at::equal(clustered(0).assignments(), clustered(4'000).assignments()));
+}
+
+/// Counts the single-example gradients asked for; a lone one is how a chunk's size is found.
+class CountingSource : public GradientSource {
+ public:
+  explicit CountingSource(GradientSource& source) : source_(source) {}
+  int64_t examples() const override { return source_.examples(); }
+  const ParameterList& parameters() const override { return source_.parameters(); }
+  const std::vector<std::string>& parameter_names() const override {
+    return source_.parameter_names();
+  }
+  GradientBatch gradients(const at::Tensor& indices) override {
+    if (indices.numel() > 1) counted += indices.numel();
+    return source_.gradients(indices);
+  }
+  ParameterList weighted_gradient(const at::Tensor& indices, const at::Tensor& weights) override {
+    return source_.weighted_gradient(indices, weights);
+  }
+
+  int64_t counted = 0;
+
+ private:
+  GradientSource& source_;
+};
+
+TEST(Lloyd, CountsEveryGradientItSpends) {
+  for (const auto& rows : {normal({50, 3}, 10), heavy_tails(50), all_equal(50)}) {
+    test::VectorSource source(rows);
+    CountingSource counting(source);
+    auto generator = generator_of(4);
+    int64_t evaluations = 1000;
+    lloyd(counting, {.clusters = 7, .iterations = 5}, generator, &evaluations);
+    EXPECT_EQ(evaluations - 1000, counting.counted);
+    EXPECT_GE(counting.counted, 7 * 50);  // the seeds, five passes and the guard's
+  }
+}
+
+TEST(Lloyd, ErrorsNameTheOption) {
+  test::VectorSource source(normal({10, 3}, 11));
+  const auto refused = [&](const LloydOptions& options) {
+    return refusal([&] {
+      auto generator = generator_of(5);
+      lloyd(source, options, generator);
+    });
+  };
+  EXPECT_THAT(refused({.clusters = 0}),
+              AllOf(test::is_one_line(), HasSubstr("clusters = 0"), HasSubstr("[1, 10]")));
+  EXPECT_THAT(refused({.clusters = 11}),
+              AllOf(test::is_one_line(), HasSubstr("clusters = 11"), HasSubstr("[1, 10]")));
+  EXPECT_THAT(refused({.clusters = 3, .iterations = 0}),
+              AllOf(test::is_one_line(), HasSubstr("gc-iterations = 0"), HasSubstr(">= 1")));
+  EXPECT_THAT(refused({.clusters = 3, .draws = 11, .replacement = false}),
+              AllOf(test::is_one_line(), HasSubstr("draws = 11"), HasSubstr("10")));
+  EXPECT_THAT(refused({.clusters = 3, .draws = 2}),
+              AllOf(test::is_one_line(), HasSubstr("draws = 2"), HasSubstr("3")));
+}
+
+// Equal gradients end up in one cluster, which one draw would do for: the error must not depend on
+// it.
+TEST(Lloyd, FewerDrawsThanClustersAreRefusedWhateverTheGradients) {
+  test::VectorSource source(all_equal(10));
+  auto generator = generator_of(6);
+  EXPECT_THAT(refusal([&] { lloyd(source, {.clusters = 3, .draws = 2}, generator); }),
+              AllOf(test::is_one_line(), HasSubstr("draws = 2"), HasSubstr("3")));
+}
+
+}  // namespace
+}  // namespace gradist

@@ -1,0 +1,266 @@
+#include "gradients/factored_gradients.h"
+
+#include "support/factors.h"
+#include "support/property.h"
+#include "support/tensor_near.h"
+
+#include <ATen/ATen.h>
+
+#include <string>
+
+namespace gradist {
+namespace {
+
+using test::any_between;
+using test::normal;
+using test::normal_factors;
+using test::same_bits;
+using test::tensor_near;
+
+/// sum_s d_is a_is^T in float64, [B, O, I]: what everything else is held against.
+at::Tensor formed(const FactoredGradients& g) {
+  return at::einsum("bso,bsi->boi",
+                    {g.backprops().to(at::kDouble), g.activations().to(at::kDouble)});
+}
+
+/// The same with every term made positive: the scale that rounding errors are measured by.
+at::Tensor formed_magnitudes(const FactoredGradients& g) {
+  return formed({g.activations().abs(), g.backprops().abs(), g.shape(), g.method()});
+}
+
+double tolerance_of(at::ScalarType dtype) { return dtype == at::kDouble ? 1e-12 : 1e-5; }
+
+/// Lets a property fail with the words of the assertion.
+void hold(const ::testing::AssertionResult& result, const std::string& what) {
+  if (!result) RC_FAIL(what + ": " + result.message());
+}
+
+struct Sizes {
+  int64_t examples, positions, other_positions, inputs, outputs;
+};
+
+Sizes any_sizes() {
+  return {any_between(1, 5), any_between(1, 6), any_between(1, 6), any_between(1, 7),
+          any_between(1, 7)};
+}
+
+/// Every result about one object, or about two for the same examples, in one dtype.
+void agrees_with_formed(const Sizes& n, uint64_t seed, at::ScalarType dtype) {
+  const auto g = normal_factors(n.examples, n.positions, n.inputs, n.outputs, seed, dtype);
+  const auto h =
+      normal_factors(n.examples, n.other_positions, n.inputs, n.outputs, seed + 1, dtype);
+  const auto G = formed(g), H = formed(h);
+  const auto G_scale = formed_magnitudes(g), H_scale = formed_magnitudes(h);
+  const auto direction = normal({n.outputs, n.inputs}, seed + 2, dtype);
+  const auto weights = normal({n.examples}, seed + 3, at::kDouble);
+  const auto v = direction.to(at::kDouble);
+  const auto w = weights.view({-1, 1, 1});
+
+  const auto expect = [&](const at::Tensor& actual, const at::Tensor& expected,
+                          const at::Tensor& magnitudes, const std::string& what) {
+    if (actual.scalar_type() != dtype) RC_FAIL(what + " has another dtype");
+    hold(tensor_near(actual, expected, tolerance_of(dtype), test::largest(magnitudes)), what);
+  };
+  expect(g.dense(), G, G_scale, "dense");
+  expect(g.squared_norms(), G.square().sum({1, 2}), G_scale.square().sum({1, 2}), "squared_norms");
+  expect(g.inner(direction), (G * v).sum({1, 2}), (G_scale * v.abs()).sum({1, 2}), "inner");
+  expect(g.inner(h), (G * H).sum({1, 2}), (G_scale * H_scale).sum({1, 2}), "inner of two");
+  expect(g.gram(h), G.flatten(1).matmul(H.flatten(1).t()),
+         G_scale.flatten(1).matmul(H_scale.flatten(1).t()), "gram");
+  expect(g.sum(), G.sum(0), G_scale.sum(0), "sum");
+  expect(g.weighted_sum(weights), (G * w).sum(0), (G_scale * w.abs()).sum(0), "weighted_sum");
+  expect(g.sum_squares(), G.square().sum(0), G_scale.square().sum(0), "sum_squares");
+  expect(g.sum_products(h), (G * H).sum(0), (G_scale * H_scale).sum(0), "sum_products");
+  expect(g.products(h).dense(), G * H, G_scale * H_scale, "products");
+  expect(g.products(g).dense(), G.square(), G_scale.square(), "squares");
+  expect(g.joined(h).dense(), G + H, G_scale + H_scale, "joined");
+}
+
+RC_GTEST_PROP(FactoredGradients, AgreeWithTheFormedGradientsInDouble, ()) {
+  agrees_with_formed(any_sizes(), static_cast<uint64_t>(any_between(0, 1'000'000)), at::kDouble);
+}
+
+RC_GTEST_PROP(FactoredGradients, AgreeWithTheFormedGradientsInFloat, ()) {
+  agrees_with_formed(any_sizes(), static_cast<uint64_t>(any_between(0, 1'000'000)), at::kFloat);
+}
+
+RC_GTEST_PROP(FactoredGradients, DifferencesAgreeWithTheFormedOnes, ()) {
+  const auto n = any_sizes();
+  const auto seed = static_cast<uint64_t>(any_between(0, 1'000'000));
+  for (const auto dtype : {at::kDouble, at::kFloat}) {
+    const auto g = normal_factors(n.examples, n.positions, n.inputs, n.outputs, seed, dtype);
+    const auto h = normal_factors(n.examples, n.positions, n.inputs, n.outputs, seed + 1, dtype);
+    const auto difference = formed(g) - formed(h);
+    // Of the terms (d - e) a^T + e (a - b)^T.
+    const auto scale = 3 *
+                       (test::largest(formed_magnitudes(g)) + test::largest(formed_magnitudes(h))) *
+                       static_cast<double>(1 + n.positions);
+    const auto cells = static_cast<double>(n.inputs * n.outputs);
+    hold(tensor_near(g.difference(h).dense(), difference, tolerance_of(dtype), scale),
+         "difference");
+    const auto norms = g.difference_squared_norms(h);
+    RC_ASSERT(norms.scalar_type() == at::kDouble);
+    hold(tensor_near(norms, difference.square().sum({1, 2}), tolerance_of(dtype),
+                     cells * scale * scale),
+         "difference_squared_norms");
+  }
+}
+
+/// h is g with every factor changed in its digits from `relative` on.
+FactoredGradients nearly(const FactoredGradients& g, double relative, uint64_t seed) {
+  const auto changed = [&](const at::Tensor& x) {
+    return x * (1 + relative * normal(x.sizes().vec(), seed++, x.scalar_type()));
+  };
+  return {changed(g.activations()), changed(g.backprops()), g.shape(), g.method()};
+}
+
+// The square of a relative difference of 1e-9 lies below the rounding of ||g||^2, so that the naive
+// form has no right digit; the formed difference still has seven.
+TEST(FactoredGradients, DifferencesOfNearlyEqualGradientsKeepTheirDigits) {
+  for (const int64_t positions : {1, 3}) {
+    SCOPED_TRACE(positions);
+    const auto g = normal_factors(4, positions, 30, 20, 1);
+    const auto h = nearly(g, 1e-9, 10);
+    const auto expected = (formed(g) - formed(h)).square().sum({1, 2});
+    const auto naive = g.squared_norms() + h.squared_norms() - 2 * g.inner(h);
+    EXPECT_FALSE(tensor_near(naive, expected, 1e-1));
+    for (const at::Tensor& norms :
+         {g.difference_squared_norms(h), g.difference(h).squared_norms()}) {
+      EXPECT_LT(test::largest(norms / expected - 1), 1e-6);
+    }
+    EXPECT_TRUE(tensor_near(g.difference(h).dense(), formed(g) - formed(h), 1e-6));
+  }
+}
+
+TEST(FactoredGradients, DifferencesOfNearlyEqualGradientsKeepTheirDigitsInFloat) {
+  for (const int64_t positions : {1, 3}) {
+    SCOPED_TRACE(positions);
+    const auto g = normal_factors(4, positions, 30, 20, 2, at::kFloat);
+    const auto h = nearly(g, 1e-4, 20);
+    const auto expected = (formed(g) - formed(h)).square().sum({1, 2});
+    const auto naive = g.squared_norms() + h.squared_norms() - 2 * g.inner(h);
+    EXPECT_FALSE(tensor_near(naive, expected, 1e-1));
+    EXPECT_LT(test::largest(g.difference_squared_norms(h) / expected - 1),
+              positions == 1 ? 1e-10 : 1e-5);
+  }
+}
+
+TEST(FactoredGradients, DifferenceFromItselfIsZero) {
+  for (const int64_t positions : {1, 3}) {
+    const auto g = normal_factors(4, positions, 5, 6, 3, at::kFloat);
+    EXPECT_EQ(test::largest(g.difference_squared_norms(g)), 0);
+    EXPECT_EQ(test::largest(g.difference(g).dense()), 0);
+  }
+}
+
+RC_GTEST_PROP(FactoredGradients, SlicesAreRowsOfTheFormedGradients, ()) {
+  const auto n = any_sizes();
+  const auto g = normal_factors(n.examples, n.positions, n.inputs, n.outputs, 4);
+  const auto begin = any_between(0, n.examples - 1), end = any_between(begin + 1, n.examples);
+  const auto part = g.slice(begin, end);
+  RC_ASSERT(part.size() == end - begin);
+  RC_ASSERT(part.shape() == g.shape());
+  hold(tensor_near(part.dense(), formed(g).slice(0, begin, end), 1e-12), "slice");
+  const auto first = any_between(0, n.outputs - 1), last = any_between(first + 1, n.outputs);
+  const auto rows = g.slice_outputs(first, last);
+  RC_ASSERT((rows.shape() == std::vector<int64_t>{last - first, n.inputs}));
+  hold(tensor_near(rows.dense(), formed(g).slice(1, first, last), 1e-12), "slice_outputs");
+}
+
+TEST(FactoredGradients, SlicesAreViews) {
+  const auto g = normal_factors(4, 2, 3, 5, 5);
+  EXPECT_TRUE(g.slice(1, 3).activations().is_alias_of(g.activations()));
+  EXPECT_TRUE(g.slice_outputs(1, 3).backprops().is_alias_of(g.backprops()));
+}
+
+// Both sums go over more than one tile of formed gradients (2^22 numbers), of which the last is not
+// full.
+TEST(FactoredGradients, SumsOverManyPositionsGoTileByTile) {
+  const auto g = normal_factors(1030, 40, 64, 64, 6), h = normal_factors(1030, 3, 64, 64, 7);
+  ASSERT_FALSE(g.few_pairs(h));
+  const auto G = formed(g), H = formed(h);
+  EXPECT_TRUE(tensor_near(g.squared_norms(), G.square().sum({1, 2}), 1e-12));
+  EXPECT_TRUE(tensor_near(g.sum_squares(), G.square().sum(0), 1e-12));
+  EXPECT_TRUE(
+      tensor_near(g.sum_products(h), (G * H).sum(0), 1e-12, test::largest(G.square().sum(0))));
+}
+
+TEST(FactoredGradients, FewPairsOfPositionsAreTakenApart) {
+  const auto with = [](int64_t positions) { return normal_factors(2, positions, 3, 4, 8); };
+  EXPECT_TRUE(with(1).few_pairs(with(4)));
+  EXPECT_TRUE(with(2).few_pairs(with(2)));
+  EXPECT_FALSE(with(3).few_pairs(with(3)));
+  const auto g = with(2);
+  EXPECT_EQ(g.products(g).positions(), 3);        // (1, 1), (1, 2), (2, 2)
+  EXPECT_EQ(g.products(with(2)).positions(), 4);  // not known to be the same gradients
+}
+
+struct Rank1Case {
+  int64_t positions, inputs, outputs, centers;
+  bool by_factors;  ///< which order is the cheaper one
+};
+
+class InnerRank1 : public ::testing::TestWithParam<Rank1Case> {};
+
+TEST_P(InnerRank1, AgreesWithTheFormedCenters) {
+  const auto& [S, I, O, K, by_factors] = GetParam();
+  // The sizes do exercise the order they were chosen for: Eq. 9 costs S K (I + O), Eq. 8
+  // (S + K) I O.
+  ASSERT_EQ(S * K * (I + O) <= (S + K) * I * O, by_factors);
+  for (const auto dtype : {at::kDouble, at::kFloat}) {
+    const auto g = normal_factors(4, S, I, O, 9, dtype);
+    const auto c = normal({K, I}, 30, dtype), e = normal({K, O}, 31, dtype);
+    const auto product = [&](const at::Tensor& G, const at::Tensor& input,
+                             const at::Tensor& output) {
+      return at::einsum("boi,ki,ko->bk", {G, input.to(at::kDouble), output.to(at::kDouble)});
+    };
+    const auto scale = test::largest(product(formed_magnitudes(g), c.abs(), e.abs()));
+    EXPECT_TRUE(
+        tensor_near(g.inner_rank1(c, e), product(formed(g), c, e), tolerance_of(dtype), scale));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Orders, InnerRank1,
+                         ::testing::Values(Rank1Case{1, 5, 6, 4, true}, Rank1Case{3, 9, 8, 2, true},
+                                           Rank1Case{1, 7, 1, 1, true},
+                                           Rank1Case{8, 2, 3, 6, false},
+                                           Rank1Case{4, 1, 5, 9, false},
+                                           Rank1Case{2, 1, 1, 3, false}));
+
+RC_GTEST_PROP(FactoredGradients, SketchesProjectBothSides, ()) {
+  const auto n = any_sizes();
+  const auto g = normal_factors(n.examples, n.positions, n.inputs, n.outputs, 10);
+  const auto P_i = normal({any_between(1, 4), n.inputs}, 40);
+  const auto P_o = normal({any_between(1, 4), n.outputs}, 41);
+  const auto projected = [&](const at::Tensor& left, const at::Tensor& right) {
+    return left.matmul(formed(g)).matmul(right.t()).flatten(1);
+  };
+  const auto eye_i = at::eye(n.inputs, at::kDouble), eye_o = at::eye(n.outputs, at::kDouble);
+  const double scale = 100 * test::largest(formed_magnitudes(g));
+  hold(tensor_near(g.sketch(P_i, P_o), projected(P_o, P_i), 1e-12, scale), "both");
+  hold(tensor_near(g.sketch({}, P_o), projected(P_o, eye_i), 1e-12, scale), "output side");
+  hold(tensor_near(g.sketch(P_i, {}), projected(eye_o, P_i), 1e-12, scale), "input side");
+  hold(tensor_near(g.sketch({}, {}), formed(g).flatten(1), 1e-12, scale), "neither");
+}
+
+TEST(FactoredGradients, TakeGradientsThatAreFormedAlready) {
+  const auto gradients = normal({4, 2, 3, 5}, 11, at::kFloat);
+  const auto g = FactoredGradients::from_dense(gradients, {2, 3, 5}, "one-by-one");
+  EXPECT_TRUE(same_bits(g.dense(), gradients));
+  EXPECT_EQ(g.size(), 4);
+  EXPECT_EQ(g.positions(), 1);
+  EXPECT_EQ(g.inputs(), 1);
+  EXPECT_EQ(g.outputs(), 30);
+  EXPECT_EQ(g.method(), "one-by-one");
+  EXPECT_EQ(g.sum().sizes(), gradients[0].sizes());
+  EXPECT_EQ(g.sum_squares().sizes(), gradients[0].sizes());
+  EXPECT_TRUE(tensor_near(g.squared_norms(), gradients.square().sum({1, 2, 3}), 1e-5));
+}
+
+TEST(FactoredGradients, CountTheBytesOfTheirFactors) {
+  EXPECT_EQ(normal_factors(7, 2, 3, 5, 12, at::kFloat).bytes(), 7 * 2 * (3 + 5) * 4);
+  EXPECT_EQ(normal_factors(7, 2, 3, 5, 12, at::kDouble).bytes(), 7 * 2 * (3 + 5) * 8);
+}
+
+}  // namespace
+}  // namespace gradist

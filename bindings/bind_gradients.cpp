@@ -41,17 +41,21 @@ void bind_gradients(py::module_& module) {
       .def_property_readonly("methods", &methods)
       .def("squared_norms", &GradientBatch::squared_norms, no_gil)
       .def("squared_norms_per_parameter", &GradientBatch::squared_norms_per_parameter, no_gil)
-      .def("dense", [](const GradientBatch& batch, size_t parameter) { return batch.parameters.at(parameter).dense(); });
+      .def("dense", [](const GradientBatch& batch, size_t parameter) {
+        return batch.parameters.at(parameter).dense();
+      });
 
   py::class_<Tape>(module, "Tape")
       .def(py::init<>())
       .def(
           "linear",
-          [](Tape& tape, const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
+          [](Tape& tape, const at::Tensor& input, const at::Tensor& weight,
+             const std::optional<at::Tensor>& bias) {
             return tape.linear(input, weight, bias.value_or(at::Tensor()));
           },
           py::arg("input"), py::arg("weight"), py::arg("bias") = py::none())
-      .def("backward", &backward, py::arg("losses"), py::arg("parameters"), py::arg("loss_of_example") = py::none());
+      .def("backward", &backward, py::arg("losses"), py::arg("parameters"),
+           py::arg("loss_of_example") = py::none());
 }
 
 }  // namespace gradist::python

@@ -16,8 +16,10 @@
 namespace gradist::python {
 namespace {
 
-/// The full pass that makes an estimator ready: at the snapshot's parameters, from clusters made before, or its own refresh.
-void prepare(GradientEstimator& estimator, GradientSource& source, const std::optional<ParameterList>& snapshot,
+/// The full pass that makes an estimator ready: at the snapshot's parameters, from clusters made
+/// before, or its own refresh.
+void prepare(GradientEstimator& estimator, GradientSource& source,
+             const std::optional<ParameterList>& snapshot,
              const std::optional<Clustering>& clustering, at::Generator& generator) {
   auto* stratified = dynamic_cast<GradientClustering*>(&estimator);
   if (stratified != nullptr && clustering) {
@@ -32,9 +34,10 @@ void prepare(GradientEstimator& estimator, GradientSource& source, const std::op
 }
 
 Measurement measure_source(const py::object& python_source, const std::vector<std::string>& names,
-                           const EstimatorOptions& estimator_options, const MeasureOptions& measure_options,
-                           const std::optional<ParameterList>& snapshot, const std::optional<Clustering>& clustering,
-                           uint64_t seed) {
+                           const EstimatorOptions& estimator_options,
+                           const MeasureOptions& measure_options,
+                           const std::optional<ParameterList>& snapshot,
+                           const std::optional<Clustering>& clustering, uint64_t seed) {
   PythonSource source(python_source);
   const py::gil_scoped_release no_gil;
   at::Generator generator = at::detail::createCPUGenerator(seed);
@@ -48,7 +51,8 @@ Measurement measure_source(const py::object& python_source, const std::vector<st
   return measure(source, pointers, measure_options, generator);
 }
 
-Clustering lloyd_of_source(const py::object& python_source, const LloydOptions& options, uint64_t seed) {
+Clustering lloyd_of_source(const py::object& python_source, const LloydOptions& options,
+                           uint64_t seed) {
   PythonSource source(python_source);
   const py::gil_scoped_release no_gil;
   at::Generator generator = at::detail::createCPUGenerator(seed);
@@ -56,8 +60,9 @@ Clustering lloyd_of_source(const py::object& python_source, const LloydOptions& 
 }
 
 MeasureMode mode_by_name(const std::string& name) {
-  static const std::map<std::string, MeasureMode> modes = {
-      {"exact", MeasureMode::kExact}, {"subset", MeasureMode::kSubset}, {"sampled", MeasureMode::kSampled}};
+  static const std::map<std::string, MeasureMode> modes = {{"exact", MeasureMode::kExact},
+                                                           {"subset", MeasureMode::kSubset},
+                                                           {"sampled", MeasureMode::kSampled}};
   const auto found = modes.find(name);
   TORCH_CHECK_VALUE(found != modes.end(), "method = ", name, ", must be exact, subset or sampled");
   return found->second;
@@ -73,15 +78,20 @@ void bind_clustering(py::module_& module) {
 
   module.def(
       "lloyd",
-      [](const py::object& source, int64_t clusters, int64_t iterations, int64_t max_memory, uint64_t seed) {
-        const LloydOptions options{.clusters = clusters, .iterations = iterations, .max_memory = max_memory};
+      [](const py::object& source, int64_t clusters, int64_t iterations, int64_t max_memory,
+         uint64_t seed) {
+        const LloydOptions options{
+            .clusters = clusters, .iterations = iterations, .max_memory = max_memory};
         return lloyd_of_source(source, options, seed);
       },
-      py::arg("source"), py::kw_only(), py::arg("clusters"), py::arg("iterations"), py::arg("max_memory"), py::arg("seed"));
+      py::arg("source"), py::kw_only(), py::arg("clusters"), py::arg("iterations"),
+      py::arg("max_memory"), py::arg("seed"));
 }
 
 void bind_moments(py::module_& module) {
-  py::class_<Moments>(module, "Moments", "Moments of one gradient estimator at its own batch size; undefined values are NaN.")
+  py::class_<Moments>(
+      module, "Moments",
+      "Moments of one gradient estimator at its own batch size; undefined values are NaN.")
       .def_readonly("trace_covariance", &Moments::trace_covariance)
       .def_readonly("average_variance", &Moments::average_variance)
       .def_readonly("normalized_variance", &Moments::normalized_variance)
@@ -91,8 +101,10 @@ void bind_moments(py::module_& module) {
       .def_readonly("bias_squared", &Moments::bias_squared)
       .def_readonly("mse", &Moments::mse)
       .def_readonly("zero_coordinates", &Moments::zero_coordinates)
-      .def_property_readonly(
-          "interval", [](const Moments& moments) { return std::pair(moments.interval_low, moments.interval_high); })
+      .def_property_readonly("interval",
+                             [](const Moments& moments) {
+                               return std::pair(moments.interval_low, moments.interval_high);
+                             })
       .def_readonly("layer_average_variance", &Moments::layer_average_variance)
       .def_readonly("gradient_evaluations", &Moments::gradient_evaluations)
       .def_readonly("seconds", &Moments::seconds);
@@ -113,22 +125,27 @@ void bind_measurement(py::module_& module) {
   module.def("estimator_names", &estimator_names);
   module.def(
       "measure",
-      [](const py::object& source, const std::vector<std::string>& estimators, int64_t batch_size, bool replacement,
-         int64_t clusters, int64_t gc_iterations, const std::string& method, int64_t examples, int64_t draws,
-         int64_t max_memory, const std::optional<ParameterList>& snapshot, const std::optional<Clustering>& clustering,
+      [](const py::object& source, const std::vector<std::string>& estimators, int64_t batch_size,
+         bool replacement, int64_t clusters, int64_t gc_iterations, const std::string& method,
+         int64_t examples, int64_t draws, int64_t max_memory,
+         const std::optional<ParameterList>& snapshot, const std::optional<Clustering>& clustering,
          uint64_t seed) {
         const EstimatorOptions estimator_options{.batch_size = batch_size,
                                                  .replacement = replacement,
                                                  .clusters = clusters,
                                                  .gc_iterations = gc_iterations,
                                                  .max_memory = max_memory};
-        const MeasureOptions measure_options{
-            .mode = mode_by_name(method), .examples = examples, .draws = draws, .max_memory = max_memory};
-        return measure_source(source, estimators, estimator_options, measure_options, snapshot, clustering, seed);
+        const MeasureOptions measure_options{.mode = mode_by_name(method),
+                                             .examples = examples,
+                                             .draws = draws,
+                                             .max_memory = max_memory};
+        return measure_source(source, estimators, estimator_options, measure_options, snapshot,
+                              clustering, seed);
       },
-      py::arg("source"), py::arg("estimators"), py::kw_only(), py::arg("batch_size"), py::arg("replacement"),
-      py::arg("clusters"), py::arg("gc_iterations"), py::arg("method"), py::arg("examples"), py::arg("draws"),
-      py::arg("max_memory"), py::arg("snapshot"), py::arg("clustering"), py::arg("seed"));
+      py::arg("source"), py::arg("estimators"), py::kw_only(), py::arg("batch_size"),
+      py::arg("replacement"), py::arg("clusters"), py::arg("gc_iterations"), py::arg("method"),
+      py::arg("examples"), py::arg("draws"), py::arg("max_memory"), py::arg("snapshot"),
+      py::arg("clustering"), py::arg("seed"));
 }
 
 }  // namespace gradist::python

@@ -15,8 +15,10 @@ namespace {
 using Texts = std::vector<std::pair<std::string, std::string>>;
 
 /// Runs a trajectory with options as text, named as on the command line; true if it ran to its end.
-bool run_with_options(const std::string& preset, const std::string& config, const Texts& options, py::object progress) {
-  const RunRequest request{.preset = preset, .config_file = config, .options = options, .origin = ""};
+bool run_with_options(const std::string& preset, const std::string& config, const Texts& options,
+                      py::object progress) {
+  const RunRequest request{
+      .preset = preset, .config_file = config, .options = options, .origin = ""};
   PythonObserver observer(std::move(progress));
   bool complete = false;
   {
@@ -53,8 +55,8 @@ std::vector<std::tuple<std::string, std::string, std::string>> run_options() {
 }  // namespace
 
 void bind_run(py::module_& module) {
-  module.def("run", &run_with_options, py::kw_only(), py::arg("preset"), py::arg("config"), py::arg("options"),
-             py::arg("progress"));
+  module.def("run", &run_with_options, py::kw_only(), py::arg("preset"), py::arg("config"),
+             py::arg("options"), py::arg("progress"));
   module.def("program", &program, py::arg("arguments"), py::arg("progress") = py::none());
   module.def("run_options", &run_options);
 }

@@ -13,8 +13,9 @@ namespace gradist::python {
 ///
 ///   begin(total)   logged(iteration, train_loss)   progressed(iteration)   end()
 ///
-/// and Ctrl-C to the run, which then ends cleanly. An exception of Python's, KeyboardInterrupt among them, is kept and thrown
-/// by `rethrow` when the run has ended. Takes the GIL by itself, a few times a second.
+/// and Ctrl-C to the run, which then ends cleanly. An exception of Python's, KeyboardInterrupt
+/// among them, is kept and thrown by `rethrow` when the run has ended. Takes the GIL by itself, a
+/// few times a second.
 class PythonObserver final : public Observer {
  public:
   explicit PythonObserver(py::object progress);

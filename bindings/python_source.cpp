@@ -15,7 +15,8 @@ GradientBatch PythonSource::gradients(const at::Tensor& indices) {
   return source_.attr("gradients")(indices).cast<GradientBatch>();
 }
 
-ParameterList PythonSource::weighted_gradient(const at::Tensor& indices, const at::Tensor& weights) {
+ParameterList PythonSource::weighted_gradient(const at::Tensor& indices,
+                                              const at::Tensor& weights) {
   const py::gil_scoped_acquire gil;
   return source_.attr("weighted_gradient")(indices, weights).cast<ParameterList>();
 }

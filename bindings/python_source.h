@@ -9,13 +9,15 @@
 
 namespace gradist::python {
 
-/// An nn.Module and its data as estimators and clustering see them. `source` is a Python object with
+/// An nn.Module and its data as estimators and clustering see them. `source` is a Python object
+/// with
 ///
 ///   examples, parameters, parameter_names     N; live tensors and their names
 ///   gradients(indices) -> GradientBatch
 ///   weighted_gradient(indices, weights) -> list of tensors
 ///
-/// whose methods are called under the GIL, from wherever the core needs them. Made and destroyed under the GIL.
+/// whose methods are called under the GIL, from wherever the core needs them. Made and destroyed
+/// under the GIL.
 class PythonSource final : public GradientSource {
  public:
   explicit PythonSource(py::object source);

@@ -66,11 +66,10 @@ std::vector<int64_t> proportional_allocation(const std::vector<int64_t>& sizes, 
   for (auto rest = draws - nonempty; rest > 0; --rest) {
     const auto need = [&](size_t k) {
       const bool full = !replacement && allocation[k] == sizes[k];
-      return sizes[k] == 0 || full
-                 ? -INFINITY
-                 : static_cast<double>(sizes[k]) * static_cast<double>(draws) /
-                           static_cast<double>(examples) -
-                       static_cast<double>(allocation[k]);
+      return sizes[k] == 0 || full ? -INFINITY
+                                   : static_cast<double>(sizes[k]) * static_cast<double>(draws) /
+                                             static_cast<double>(examples) -
+                                         static_cast<double>(allocation[k]);
     };
     size_t neediest = 0;
     for (size_t k = 1; k < sizes.size(); ++k) {

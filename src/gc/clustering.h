@@ -12,16 +12,22 @@ class Clustering {
  public:
   Clustering() = default;
 
-  /// Assignments [N] (any integer dtype, values in [0, K)); K is one more than the largest unless given.
+  /// Assignments [N] (any integer dtype, values in [0, K)); K is one more than the largest unless
+  /// given.
   explicit Clustering(const at::Tensor& assignments, int64_t clusters = 0);
 
-  int64_t examples() const { return assignments_.numel(); }              ///< N
-  int64_t clusters() const { return static_cast<int64_t>(sizes_.size()); }  ///< K, empty ones counted
-  const at::Tensor& assignments() const { return assignments_; }         ///< [N] int64
-  const std::vector<int64_t>& sizes() const { return sizes_; }           ///< N_k
-  const std::vector<at::Tensor>& members() const { return members_; }    ///< K tensors [N_k], ascending
+  int64_t examples() const { return assignments_.numel(); }  ///< N
+  int64_t clusters() const {
+    return static_cast<int64_t>(sizes_.size());
+  }                                                               ///< K, empty ones counted
+  const at::Tensor& assignments() const { return assignments_; }  ///< [N] int64
+  const std::vector<int64_t>& sizes() const { return sizes_; }    ///< N_k
+  const std::vector<at::Tensor>& members() const {
+    return members_;
+  }  ///< K tensors [N_k], ascending
 
-  /// J = sum_k N_k SSE_k after each step of the algorithm that made it; `objective` is J of the assignments, exact.
+  /// J = sum_k N_k SSE_k after each step of the algorithm that made it; `objective` is J of the
+  /// assignments, exact.
   std::vector<double> history;
   double objective = 0;
 
@@ -31,12 +37,15 @@ class Clustering {
   std::vector<at::Tensor> members_;
 };
 
-/// K clusters cut from the examples in the order `order` [N]: sizes differ by at most one; when more draws than clusters are
-/// planned (`draws` > K), sizes follow the whole draws a cluster will get, so that the allocation stays proportional.
+/// K clusters cut from the examples in the order `order` [N]: sizes differ by at most one; when
+/// more draws than clusters are planned (`draws` > K), sizes follow the whole draws a cluster will
+/// get, so that the allocation stays proportional.
 Clustering balanced_clustering(const at::Tensor& order, int64_t clusters, int64_t draws = 0);
 
-/// Whole draws b_k >= 1 for every non-empty cluster, proportional to N_k (largest remainders), sum b_k = draws, b_k <= N_k
-/// when `replacement` is false. One each when draws = number of non-empty clusters.
-std::vector<int64_t> proportional_allocation(const std::vector<int64_t>& sizes, int64_t draws, bool replacement);
+/// Whole draws b_k >= 1 for every non-empty cluster, proportional to N_k (largest remainders), sum
+/// b_k = draws, b_k <= N_k when `replacement` is false. One each when draws = number of non-empty
+/// clusters.
+std::vector<int64_t> proportional_allocation(const std::vector<int64_t>& sizes, int64_t draws,
+                                             bool replacement);
 
 }  // namespace gradist

@@ -12,7 +12,8 @@
 namespace gradist {
 namespace {
 
-/// Random equal partitions meet the bound about every other time where gradients have no structure at all.
+/// Random equal partitions meet the bound about every other time where gradients have no structure
+/// at all.
 constexpr int kMaxCuts = 40;
 
 /// A clustering and what its exact pass said.

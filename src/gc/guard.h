@@ -19,11 +19,13 @@ struct GuardOptions {
 /// One step of the clustering algorithm from a given partition.
 using ClusteringStep = std::function<Clustering(const Clustering&)>;
 
-/// The last guard of every clustering algorithm (DESIGN section 4): right after a refresh a stratified estimate must not be
-/// worse than SG-B at the same number of draws. Computes the exact variance of `candidate`; if it exceeds SG-B's, clusters of
-/// equal size are cut from its order (then from random orders) until it does not, and `step` is taken as long as it lowers
-/// the variance. A random equal partition meets the bound in expectation, so few cuts suffice: with sizes N_k,
-/// E[J] = sum_k N_k (N_k - 1) trCov N / (N - 1). Sets `objective` of the result, adds the passes spent to `evaluations`.
+/// The last guard of every clustering algorithm (DESIGN section 4): right after a refresh a
+/// stratified estimate must not be worse than SG-B at the same number of draws. Computes the exact
+/// variance of `candidate`; if it exceeds SG-B's, clusters of equal size are cut from its order
+/// (then from random orders) until it does not, and `step` is taken as long as it lowers the
+/// variance. A random equal partition meets the bound in expectation, so few cuts suffice: with
+/// sizes N_k, E[J] = sum_k N_k (N_k - 1) trCov N / (N - 1). Sets `objective` of the result, adds
+/// the passes spent to `evaluations`.
 Clustering guarded(GradientSource& source, Clustering candidate, const GuardOptions& options,
                    const ClusteringStep& step, at::Generator& generator, int64_t* evaluations);
 

@@ -30,8 +30,9 @@ constexpr int64_t kMinSeeds = 1024;
 /// A cluster smaller than N / (kSmallCluster K) is refilled by a split.
 constexpr int64_t kSmallCluster = 16;
 
-/// Picks K of m examples by k-means++: each next one with probability proportional to its squared distance from the nearest
-/// one picked. `gram` [m, m] float64 holds inner products. Copies of picked examples come last.
+/// Picks K of m examples by k-means++: each next one with probability proportional to its squared
+/// distance from the nearest one picked. `gram` [m, m] float64 holds inner products. Copies of
+/// picked examples come last.
 std::vector<int64_t> kmeans_plus_plus(const at::Tensor& gram, int64_t clusters,
                                       at::Generator& generator) {
   const auto examples = gram.size(0);
@@ -117,8 +118,8 @@ class Lloyd {
 
  private:
   struct State {
-    at::Tensor assignments;      ///< [N] int64
-    at::Tensor distances;        ///< [N] float64, squared, to the center the example was assigned to
+    at::Tensor assignments;  ///< [N] int64
+    at::Tensor distances;    ///< [N] float64, squared, to the center the example was assigned to
     std::vector<int64_t> sizes;  ///< N_k
     std::vector<double> sse;     ///< sum of `distances` over each cluster
     Rank1Centers centers;        ///< after the U step
@@ -173,15 +174,15 @@ class Lloyd {
     return update->centers(nullptr);
   }
 
-  /// A step and U step in one pass: every example goes to the cluster that costs least, and joins its next center. Without
-  /// `former` the costs are unweighted.
+  /// A step and U step in one pass: every example goes to the cluster that costs least, and joins
+  /// its next center. Without `former` the costs are unweighted.
   State assign(const Rank1Centers& centers, const State* former) {
     const auto examples = source_.examples();
     State next;
     next.assignments = at::empty({examples}, at::kLong);
     next.distances = at::empty({examples}, at::kDouble);
-    next.sizes = former ? former->sizes
-                        : std::vector<int64_t>(static_cast<size_t>(options_.clusters), 0);
+    next.sizes =
+        former ? former->sizes : std::vector<int64_t>(static_cast<size_t>(options_.clusters), 0);
     next.sse.assign(static_cast<size_t>(options_.clusters), 0.0);
     std::optional<CenterUpdate> update;
     for (int64_t begin = 0; begin < examples; begin += chunk_) {
@@ -201,8 +202,7 @@ class Lloyd {
     const auto cost = distances.accessor<double, 2>();
     auto* assignments = next.assignments.data_ptr<int64_t>() + begin;
     auto* nearest = next.distances.data_ptr<double>() + begin;
-    const auto* old =
-        former ? former->assignments.const_data_ptr<int64_t>() + begin : nullptr;
+    const auto* old = former ? former->assignments.const_data_ptr<int64_t>() + begin : nullptr;
     for (int64_t i = 0; i < distances.size(0); ++i) {
       if (old != nullptr) {
         --next.sizes[static_cast<size_t>(old[i])];
@@ -241,8 +241,8 @@ class Lloyd {
     const auto half = members.numel() / 2;
     const auto far = members.index_select(0, order.slice(0, half));
     state.assignments.index_fill_(0, far, to);
-    const auto halves = centers_of(
-        members, (state.assignments.index_select(0, members) == to).to(at::kLong));
+    const auto halves =
+        centers_of(members, (state.assignments.index_select(0, members) == to).to(at::kLong));
     state.centers.replace(scattered, halves, 0);
     state.centers.replace(to, halves, 1);
     state.sizes[static_cast<size_t>(scattered)] -= far.numel();

@@ -10,11 +10,10 @@ namespace gradist {
 ExactObjective exact_objective(GradientSource& source, const Clustering& clustering,
                                int64_t max_memory) {
   const auto strata = clustering.members().size();
-  MomentAccumulator sums(source.parameters(),
-                         {.visit_weights = std::vector<double>(strata, 1.0),
-                          .within_weights = {},
-                          .visited = clustering.sizes(),
-                          .per_coordinate_squares = false});
+  MomentAccumulator sums(source.parameters(), {.visit_weights = std::vector<double>(strata, 1.0),
+                                               .within_weights = {},
+                                               .visited = clustering.sizes(),
+                                               .per_coordinate_squares = false});
   for (const auto& chunk : plan_visit(clustering.members(), chunk_size(source, max_memory))) {
     const auto batch = source.gradients(chunk.indices);
     sums.add(batch, batch.squared_norms_per_parameter(), chunk.segments);
@@ -25,8 +24,8 @@ ExactObjective exact_objective(GradientSource& source, const Clustering& cluster
   for (size_t k = 0; k < strata; ++k) {
     const auto column = static_cast<int64_t>(k);
     const auto size = static_cast<double>(clustering.sizes()[k]);
-    exact.scatter.push_back(std::max(
-        0.0, size * norms[column].item<double>() - sum_norms[column].item<double>()));
+    exact.scatter.push_back(
+        std::max(0.0, size * norms[column].item<double>() - sum_norms[column].item<double>()));
     exact.objective += exact.scatter.back();
   }
   const auto examples = static_cast<double>(clustering.examples());

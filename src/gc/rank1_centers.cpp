@@ -13,8 +13,8 @@ at::Tensor Rank1Centers::squared_distances(const GradientBatch& batch) const {
     const auto& [input_side, output_side] = parameters[l];
     const auto inner = batch.parameters[l].inner_rank1(input_side, output_side);
     distances.sub_(inner.to(at::kCPU, at::kDouble), 2);
-    const auto norms = input_side.to(at::kDouble).square().sum(1) *
-                       output_side.to(at::kDouble).square().sum(1);
+    const auto norms =
+        input_side.to(at::kDouble).square().sum(1) * output_side.to(at::kDouble).square().sum(1);
     center_norms += norms.to(at::kCPU);
   }
   const auto norms = batch.squared_norms().to(at::kCPU);
@@ -41,10 +41,10 @@ void CenterUpdate::add(const GradientBatch& batch, const at::Tensor& assignments
   sizes_.index_add_(0, assignments, at::ones_like(assignments, at::kDouble));
   for (size_t l = 0; l < sums_.size(); ++l) {
     const auto& gradients = batch.parameters[l];
-    sums_[l].input_side.index_add_(
-        0, assignments, gradients.activations().mean(1).to(at::kCPU, at::kDouble));
-    sums_[l].output_side.index_add_(
-        0, assignments, gradients.backprops().sum(1).to(at::kCPU, at::kDouble));
+    sums_[l].input_side.index_add_(0, assignments,
+                                   gradients.activations().mean(1).to(at::kCPU, at::kDouble));
+    sums_[l].output_side.index_add_(0, assignments,
+                                    gradients.backprops().sum(1).to(at::kCPU, at::kDouble));
   }
 }
 

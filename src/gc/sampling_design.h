@@ -23,8 +23,9 @@ struct Stratum {
   double weight = 0;   ///< N_k / (N b_k) for an unbiased estimate
 };
 
-/// How an estimator samples: all its randomness, written down, so that tests can enumerate every draw.
-/// A uniform minibatch is one stratum; stratified sampling is one stratum a cluster ([Faghri20] Eq. 1).
+/// How an estimator samples: all its randomness, written down, so that tests can enumerate every
+/// draw. A uniform minibatch is one stratum; stratified sampling is one stratum a cluster
+/// ([Faghri20] Eq. 1).
 struct SamplingDesign {
   std::vector<Stratum> strata;
   bool replacement = true;  ///< within a stratum
@@ -34,16 +35,17 @@ struct SamplingDesign {
   /// One draw of the whole design.
   WeightedBatch draw(at::Generator& generator) const;
 
-  /// Factor of the variance of b_k draws from N_k without replacement, (N_k - b_k) / (N_k - 1); 1 with replacement or for one
-  /// draw, 0 for all.
+  /// Factor of the variance of b_k draws from N_k without replacement, (N_k - b_k) / (N_k - 1); 1
+  /// with replacement or for one draw, 0 for all.
   double finite_population_factor(const Stratum& stratum) const;
 };
 
 /// Uniform draws of n from N examples: one stratum. n > N without replacement is refused.
 SamplingDesign uniform_design(int64_t examples, int64_t draws, bool replacement);
 
-/// Stratified draws from the clusters, b_k by proportional_allocation, weight N_k / (N b_k). Empty clusters are kept as strata
-/// without draws, so that stratum k is cluster k. [Faghri20] Eq. 1 when draws = K.
+/// Stratified draws from the clusters, b_k by proportional_allocation, weight N_k / (N b_k). Empty
+/// clusters are kept as strata without draws, so that stratum k is cluster k. [Faghri20] Eq. 1 when
+/// draws = K.
 SamplingDesign stratified_design(const Clustering& clustering, int64_t draws, bool replacement);
 
 }  // namespace gradist

@@ -11,8 +11,8 @@
 namespace gradist {
 namespace {
 
-/// Coordinates handled together, so that a block of all running sums (4 x 8 bytes a coordinate) stays in a core's cache
-/// while the segments of a chunk pass over it.
+/// Coordinates handled together, so that a block of all running sums (4 x 8 bytes a coordinate)
+/// stays in a core's cache while the segments of a chunk pass over it.
 constexpr int64_t kBlockCoordinates = int64_t{1} << 17;
 
 /// What one segment adds to the running sums.
@@ -32,7 +32,8 @@ struct BlockSums {
   double* open;
 };
 
-/// Adds a segment's S_j (and Q_j) for `count` coordinates; returns its part of ||S_k||^2 once the stratum is complete.
+/// Adds a segment's S_j (and Q_j) for `count` coordinates; returns its part of ||S_k||^2 once the
+/// stratum is complete.
 template <typename Scalar>
 double add_block(const Scalar* segment_sum, const Scalar* segment_squares, int64_t count,
                  const SegmentWeights& weights, const BlockSums& sums) {
@@ -97,8 +98,7 @@ void MomentAccumulator::add(const GradientBatch& batch, const at::Tensor& square
   }
   const auto norms = squared_norms.to(at::kCPU);
   for (const auto& segment : segments) {
-    squared_norms_.select(1, segment.stratum) +=
-        norms.slice(1, segment.begin, segment.end).sum(1);
+    squared_norms_.select(1, segment.stratum) += norms.slice(1, segment.begin, segment.end).sum(1);
   }
   for (size_t l = 0; l < batch.parameters.size(); ++l) {
     add_parameter(l, batch.parameters[l], segments);

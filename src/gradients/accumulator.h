@@ -8,7 +8,8 @@
 
 namespace gradist {
 
-/// The one place where anything is summed over examples (and, later, over processes): all sums in float64.
+/// The one place where anything is summed over examples (and, later, over processes): all sums in
+/// float64.
 ///
 /// For strata k (one: all examples; or the clusters), visited in order, it keeps per coordinate j
 ///
@@ -16,8 +17,9 @@ namespace gradist {
 ///   squares_j = sum_k u_k Q_kj,              Q_kj = sum_{i in k} g_ij^2
 ///   within_j  = sum_k c_k (Q_kj - S_kj^2 / n_k)
 ///
-/// and per parameter l and stratum k  R_kl = sum_{i in k} ||g_il||^2  and  ||S_kl||^2, from which every trace follows.
-/// u_k is 1 when a stratum is visited whole, N_k / n_k when n_k of its N_k members are.
+/// and per parameter l and stratum k  R_kl = sum_{i in k} ||g_il||^2  and  ||S_kl||^2, from which
+/// every trace follows. u_k is 1 when a stratum is visited whole, N_k / n_k when n_k of its N_k
+/// members are.
 class MomentAccumulator {
  public:
   struct Options {
@@ -29,15 +31,18 @@ class MomentAccumulator {
 
   MomentAccumulator(const ParameterList& like, Options options);
 
-  /// Adds the examples of one chunk; `squared_norms` is batch.squared_norms_per_parameter(), [L, B].
+  /// Adds the examples of one chunk; `squared_norms` is batch.squared_norms_per_parameter(), [L,
+  /// B].
   void add(const GradientBatch& batch, const at::Tensor& squared_norms,
            const std::vector<Segment>& segments);
 
-  const ParameterList& sum() const { return sum_; }          ///< L tensors, float64
-  const ParameterList& squares() const { return squares_; }  ///< L tensors, float64
-  const ParameterList& within() const { return within_; }    ///< L tensors, float64
-  const at::Tensor& squared_norms() const { return squared_norms_; }                  ///< R, [L, K] float64
-  const at::Tensor& stratum_sum_squared_norms() const { return sum_squared_norms_; }  ///< ||S_kl||^2, [L, K] float64
+  const ParameterList& sum() const { return sum_; }                   ///< L tensors, float64
+  const ParameterList& squares() const { return squares_; }           ///< L tensors, float64
+  const ParameterList& within() const { return within_; }             ///< L tensors, float64
+  const at::Tensor& squared_norms() const { return squared_norms_; }  ///< R, [L, K] float64
+  const at::Tensor& stratum_sum_squared_norms() const {
+    return sum_squared_norms_;
+  }  ///< ||S_kl||^2, [L, K] float64
 
  private:
   void add_parameter(size_t parameter, const FactoredGradients& gradients,
@@ -45,7 +50,7 @@ class MomentAccumulator {
 
   Options options_;
   ParameterList sum_, squares_, within_;
-  ParameterList open_sum_;     ///< S_k of a stratum cut by the end of a chunk
+  ParameterList open_sum_;  ///< S_k of a stratum cut by the end of a chunk
   bool stratum_open_ = false;
   at::Tensor squared_norms_, sum_squared_norms_;
 };

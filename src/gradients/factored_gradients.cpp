@@ -17,13 +17,15 @@
 namespace gradist {
 namespace {
 
-/// Floats that one tile of formed gradients may take (2^22, 16 MiB in float32: about a last-level cache).
+/// Floats that one tile of formed gradients may take (2^22, 16 MiB in float32: about a last-level
+/// cache).
 constexpr int64_t kTileElements = int64_t{1} << 22;
 
 /// Beyond this many pairs of positions, forming g_i is cheaper than one product per pair.
 constexpr int64_t kMaxPairedPositions = 4;
 
-/// [B, S, n] -> [n, B S] x [B S, m] products as one matrix product: sum over examples and positions.
+/// [B, S, n] -> [n, B S] x [B S, m] products as one matrix product: sum over examples and
+/// positions.
 at::Tensor product_over_examples(const at::Tensor& backprops, const at::Tensor& activations) {
   return at::mm(backprops.flatten(0, 1).t(), activations.flatten(0, 1));
 }
@@ -67,7 +69,8 @@ at::Tensor FactoredGradients::dense() const {
   return at::bmm(backprops_.transpose(1, 2), activations_).reshape(shape);
 }
 
-/// Multiply-adds an example: position Gram matrices S^2 (I + O), against S I O to form g_i and I O to square it.
+/// Multiply-adds an example: position Gram matrices S^2 (I + O), against S I O to form g_i and I O
+/// to square it.
 bool FactoredGradients::forming_is_cheaper() const {
   return positions() * positions() * (inputs() + outputs()) >
          (positions() + 1) * inputs() * outputs();
@@ -112,9 +115,8 @@ at::Tensor FactoredGradients::inner(const FactoredGradients& other) const {
 }
 
 at::Tensor FactoredGradients::gram(const FactoredGradients& other) const {
-  auto products =
-      at::mm(activations_.flatten(0, 1), other.activations_.flatten(0, 1).t())
-          .mul_(at::mm(backprops_.flatten(0, 1), other.backprops_.flatten(0, 1).t()));
+  auto products = at::mm(activations_.flatten(0, 1), other.activations_.flatten(0, 1).t())
+                      .mul_(at::mm(backprops_.flatten(0, 1), other.backprops_.flatten(0, 1).t()));
   if (positions() == 1 && other.positions() == 1) {
     return products;
   }
@@ -152,8 +154,8 @@ bool FactoredGradients::few_pairs(const FactoredGradients& other) const {
   return positions() * other.positions() <= kMaxPairedPositions;
 }
 
-// (sum_s d_s a_s) (sum_t e_t b_t) = sum_st (d_s e_t) (a_s b_t) in every coordinate; in a square, the pairs (s, t) and (t, s)
-// are the same.
+// (sum_s d_s a_s) (sum_t e_t b_t) = sum_st (d_s e_t) (a_s b_t) in every coordinate; in a square,
+// the pairs (s, t) and (t, s) are the same.
 FactoredGradients FactoredGradients::products(const FactoredGradients& other) const {
   if (positions() == 1 && other.positions() == 1) {
     return {activations_ * other.activations_, backprops_ * other.backprops_, shape_, method_};
@@ -189,8 +191,10 @@ at::Tensor FactoredGradients::difference_squared_norms(const FactoredGradients& 
   if (positions() > 1) {
     return difference(snapshot).squared_norms().to(at::kDouble);
   }
-  // ||(d - e) a^T + e (a - b)^T||^2, with e = d - (d - e): inner products of d - e and e follow from those of d and d - e.
-  const auto a = detail::row_products(activations_.select(1, 0), snapshot.activations_.select(1, 0));
+  // ||(d - e) a^T + e (a - b)^T||^2, with e = d - (d - e): inner products of d - e and e follow
+  // from those of d and d - e.
+  const auto a =
+      detail::row_products(activations_.select(1, 0), snapshot.activations_.select(1, 0));
   const auto d = detail::row_products(snapshot.backprops_.select(1, 0), backprops_.select(1, 0));
   return d.difference * a.squared - d.cross * a.cross * 2 + d.squared * a.difference;
 }

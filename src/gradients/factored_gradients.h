@@ -10,21 +10,25 @@ namespace gradist {
 
 /// The gradients of B single examples with respect to one parameter W [O, I], kept in factors:
 ///
-///   g_i = sum_s d_is a_is^T,    a [B, S, I] activations,  d [B, S, O] backprops of the *summed* loss.
+///   g_i = sum_s d_is a_is^T,    a [B, S, I] activations,  d [B, S, O] backprops of the *summed*
+///   loss.
 ///
-/// S counts positions (tokens, pixels; 1 for plain Linear) and the uses of a tied weight. A bias, and a gradient formed one
-/// example at a time, is the case I = 1, a = 1. Nothing is divided by B anywhere. [Faghri20] section 3.2, DESIGN section 3.
+/// S counts positions (tokens, pixels; 1 for plain Linear) and the uses of a tied weight. A bias,
+/// and a gradient formed one example at a time, is the case I = 1, a = 1. Nothing is divided by B
+/// anywhere. [Faghri20] section 3.2, DESIGN section 3.
 ///
-/// Results have the dtype and device of the factors; sums over examples are for one chunk, wider sums go through
-/// MomentAccumulator. Costs are multiply-adds for B examples, S = 1.
+/// Results have the dtype and device of the factors; sums over examples are for one chunk, wider
+/// sums go through MomentAccumulator. Costs are multiply-adds for B examples, S = 1.
 class FactoredGradients {
  public:
-  /// `shape` is the parameter's own shape, with O * I coordinates; `method` says how the factors came about ("linear",
-  /// "bias", "one-by-one", "unused") and is what `coverage` shows.
-  FactoredGradients(at::Tensor activations, at::Tensor backprops, std::vector<int64_t> shape, std::string method);
+  /// `shape` is the parameter's own shape, with O * I coordinates; `method` says how the factors
+  /// came about ("linear", "bias", "one-by-one", "unused") and is what `coverage` shows.
+  FactoredGradients(at::Tensor activations, at::Tensor backprops, std::vector<int64_t> shape,
+                    std::string method);
 
   /// The case I = 1: gradients [B, ...] already formed (or summed over positions).
-  static FactoredGradients from_dense(const at::Tensor& gradients, std::vector<int64_t> shape, std::string method);
+  static FactoredGradients from_dense(const at::Tensor& gradients, std::vector<int64_t> shape,
+                                      std::string method);
 
   int64_t size() const { return activations_.size(0); }       ///< B
   int64_t positions() const { return activations_.size(1); }  ///< S
@@ -57,8 +61,8 @@ class FactoredGradients {
   /// <g_i, h_j>, [B, B']. B B' (I + O).
   at::Tensor gram(const FactoredGradients& other) const;
 
-  /// <g_i, c_k e_k^T> for rank-1 matrices with input side c [K, I] and output side e [K, O], [B, K]. [Faghri20] Eqs. 5, 8, 9;
-  /// the cheaper of the two orders.
+  /// <g_i, c_k e_k^T> for rank-1 matrices with input side c [K, I] and output side e [K, O], [B,
+  /// K]. [Faghri20] Eqs. 5, 8, 9; the cheaper of the two orders.
   at::Tensor inner_rank1(const at::Tensor& input_side, const at::Tensor& output_side) const;
 
   /// sum_i g_i, of the parameter's shape. B I O.
@@ -67,28 +71,32 @@ class FactoredGradients {
   /// sum_i w_i g_i for weights w [B]. B I O.
   at::Tensor weighted_sum(const at::Tensor& weights) const;
 
-  /// sum_i g_ij^2 for every coordinate j, of the parameter's shape. B I O; S (S + 1) / 2 as much for small S > 1.
+  /// sum_i g_ij^2 for every coordinate j, of the parameter's shape. B I O; S (S + 1) / 2 as much
+  /// for small S > 1.
   at::Tensor sum_squares() const;
 
   /// sum_i g_ij h_ij for every coordinate j, of the parameter's shape. B I O.
   at::Tensor sum_products(const FactoredGradients& other) const;
 
-  /// The coordinate-wise products g_ij h_ij, themselves in factors: one position per pair (s, t), a_s b_t and d_s e_t; for
-  /// squares (`other` is this object) S (S + 1) / 2 positions. Only for few pairs, see `few_pairs`.
+  /// The coordinate-wise products g_ij h_ij, themselves in factors: one position per pair (s, t),
+  /// a_s b_t and d_s e_t; for squares (`other` is this object) S (S + 1) / 2 positions. Only for
+  /// few pairs, see `few_pairs`.
   FactoredGradients products(const FactoredGradients& other) const;
   bool few_pairs(const FactoredGradients& other) const;
 
   /// ||g_i - h_i||^2 in the stable form, [B] float64. B (I + O).
   at::Tensor difference_squared_norms(const FactoredGradients& snapshot) const;
 
-  /// g_i - h_i in the stable form (d - e) a^T + e (a - b)^T for h_i = sum_s e_is b_is^T: no difference of large norms.
+  /// g_i - h_i in the stable form (d - e) a^T + e (a - b)^T for h_i = sum_s e_is b_is^T: no
+  /// difference of large norms.
   FactoredGradients difference(const FactoredGradients& snapshot) const;
 
   /// Both uses of one parameter in the same pass (tied weights): g_i + h_i, positions side by side.
   FactoredGradients joined(const FactoredGradients& other) const;
 
-  /// Random sketch (P_o d_is)(P_i a_is)^T summed over s, [B, o * i], for projections P_i [i, I] and P_o [o, O]; an undefined
-  /// projection keeps that side as it is. With E[P^T P] = 1, inner products of sketches estimate those of gradients.
+  /// Random sketch (P_o d_is)(P_i a_is)^T summed over s, [B, o * i], for projections P_i [i, I] and
+  /// P_o [o, O]; an undefined projection keeps that side as it is. With E[P^T P] = 1, inner
+  /// products of sketches estimate those of gradients.
   at::Tensor sketch(const at::Tensor& input_projection, const at::Tensor& output_projection) const;
 
  private:

@@ -13,7 +13,8 @@ namespace {
 
 at::Tensor to_double(const at::Tensor& values) { return values.to(at::kDouble); }
 
-/// Normal entries of variance 1 / side, so that E[P^T P] = 1; undefined where the side is kept as it is.
+/// Normal entries of variance 1 / side, so that E[P^T P] = 1; undefined where the side is kept as
+/// it is.
 at::Tensor projection(int64_t wide, int64_t side, const at::TensorOptions& options,
                       at::Generator& generator) {
   if (wide <= side) {

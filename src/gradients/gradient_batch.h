@@ -8,14 +8,16 @@
 
 namespace gradist {
 
-/// One tensor per parameter of a model, in the model's order: parameters, gradients, coordinate-wise sums.
+/// One tensor per parameter of a model, in the model's order: parameters, gradients,
+/// coordinate-wise sums.
 using ParameterList = std::vector<at::Tensor>;
 
-/// The gradients of a batch of B single examples with respect to all L parameters of a model, in factors.
+/// The gradients of a batch of B single examples with respect to all L parameters of a model, in
+/// factors.
 struct GradientBatch {
   std::vector<FactoredGradients> parameters;  ///< L entries
   at::Tensor losses;                          ///< [B], f_i
-  at::Tensor outputs;                         ///< [B, ...], what the model said; undefined where nobody asked
+  at::Tensor outputs;  ///< [B, ...], what the model said; undefined where nobody asked
 
   int64_t size() const { return parameters.front().size(); }
 
@@ -50,11 +52,13 @@ struct GradientBatch {
   int64_t bytes() const;
 };
 
-/// Random projections that sketch a GradientBatch: at most `side` x `side` numbers a parameter, a side no wider than that kept
-/// as it is. Inner products of sketches estimate inner products of gradients, E<sketch(g), sketch(h)> = <g, h>.
+/// Random projections that sketch a GradientBatch: at most `side` x `side` numbers a parameter, a
+/// side no wider than that kept as it is. Inner products of sketches estimate inner products of
+/// gradients, E<sketch(g), sketch(h)> = <g, h>.
 class Sketch {
  public:
-  /// Projections for parameters like those of `like`; normal entries of variance 1 / side from `seed`.
+  /// Projections for parameters like those of `like`; normal entries of variance 1 / side from
+  /// `seed`.
   Sketch(const GradientBatch& like, int64_t side, uint64_t seed);
 
   /// [B, D], D the sum of the parameters' sketch sizes; dtype of the factors.

@@ -8,8 +8,9 @@
 
 namespace gradist {
 
-/// All that estimators and clustering see of a model and its training set: indices in; factored per-example gradients,
-/// losses and parameters out. A C++ network and a Python nn.Module both fill it. N examples, f_i the loss of example i.
+/// All that estimators and clustering see of a model and its training set: indices in; factored
+/// per-example gradients, losses and parameters out. A C++ network and a Python nn.Module both fill
+/// it. N examples, f_i the loss of example i.
 class GradientSource {
  public:
   virtual ~GradientSource() = default;
@@ -20,17 +21,19 @@ class GradientSource {
   virtual const ParameterList& parameters() const = 0;
   virtual const std::vector<std::string>& parameter_names() const = 0;
 
-  /// Gradients of f_i for i in `indices` [B] (int64, CPU) at the present parameters. Leaves no trace on the model.
+  /// Gradients of f_i for i in `indices` [B] (int64, CPU) at the present parameters. Leaves no
+  /// trace on the model.
   virtual GradientBatch gradients(const at::Tensor& indices) = 0;
 
-  /// sum_i w_i grad f_i for i in `indices` [B], weights [B] (float64, CPU), by one plain backward pass: works where examples
-  /// do not separate too. Same shapes and dtype as the parameters.
+  /// sum_i w_i grad f_i for i in `indices` [B], weights [B] (float64, CPU), by one plain backward
+  /// pass: works where examples do not separate too. Same shapes and dtype as the parameters.
   virtual ParameterList weighted_gradient(const at::Tensor& indices, const at::Tensor& weights) = 0;
 
   int64_t parameter_count() const;  ///< P
 };
 
-/// While it lives, the source's parameters hold `values` (same shapes); the old ones come back untouched, bit for bit.
+/// While it lives, the source's parameters hold `values` (same shapes); the old ones come back
+/// untouched, bit for bit.
 class ParameterSwap {
  public:
   ParameterSwap(const GradientSource& source, const ParameterList& values);

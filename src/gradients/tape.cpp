@@ -43,14 +43,15 @@ Tape::Tape() = default;
 Tape::~Tape() = default;
 
 at::Tensor Tape::anchored_bias(const at::Tensor& weight, const at::Tensor& bias) {
-  auto anchor = bias.defined() ? bias.detach().clone() : at::zeros({weight.size(0)}, weight.detach().options());
+  auto anchor = bias.defined() ? bias.detach().clone()
+                               : at::zeros({weight.size(0)}, weight.detach().options());
   anchors_.push_back(anchor.requires_grad_(true));
   return anchors_.back();
 }
 
 at::Tensor Tape::linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) {
-  // A weight computed from parameters (a transpose, a mask) is none itself: left to autograd, so that its parameters are
-  // found to be used outside the table.
+  // A weight computed from parameters (a transpose, a mask) is none itself: left to autograd, so
+  // that its parameters are found to be used outside the table.
   if (!weight.is_leaf() || (bias.defined() && !bias.is_leaf())) {
     return at::linear(input, weight, bias);
   }
@@ -60,7 +61,8 @@ at::Tensor Tape::linear(const at::Tensor& input, const at::Tensor& weight, const
   record->input = input.detach();
   record->input_version = input._version();
   const auto output = at::linear(input, weight.detach(), anchored_bias(weight, bias));
-  // The hook sees the gradient of this very value, also when a later operation changes `output` in place.
+  // The hook sees the gradient of this very value, also when a later operation changes `output` in
+  // place.
   output.register_hook([record](const at::Tensor& backprops) {
     record->backprops = record->backprops.defined() ? record->backprops + backprops : backprops;
   });
@@ -70,13 +72,14 @@ at::Tensor Tape::linear(const at::Tensor& input, const at::Tensor& weight, const
 
 GradientBatch Tape::backward(const at::Tensor& losses, const ParameterList& parameters,
                              const LossOfExample& loss_of_example) {
-  TORCH_CHECK_VALUE(losses.dim() == 1, "the loss must have one entry an example, [B] (reduction \"none\"), not shape ",
+  TORCH_CHECK_VALUE(losses.dim() == 1,
+                    "the loss must have one entry an example, [B] (reduction \"none\"), not shape ",
                     losses.sizes());
   const auto examples = losses.size(0);
   auto leaves = anchors_;
   leaves.insert(leaves.end(), parameters.begin(), parameters.end());
-  // Gradients of the parameters are asked for only to learn which of them the model also uses outside the table; autograd
-  // does no work for those it does not reach.
+  // Gradients of the parameters are asked for only to learn which of them the model also uses
+  // outside the table; autograd does no work for those it does not reach.
   torch::autograd::variable_list outside;
   if (losses.requires_grad()) {
     outside = torch::autograd::grad({losses.sum()}, leaves, {}, /*retain_graph=*/false,
@@ -103,7 +106,8 @@ GradientBatch Tape::backward(const at::Tensor& losses, const ParameterList& para
   }
   if (!uncovered.empty()) {
     TORCH_CHECK_VALUE(loss_of_example, "parameter ", uncovered.front(),
-                      " is used outside the layers with a rule, and no loss of a single example was given to measure it");
+                      " is used outside the layers with a rule, and no loss of a single example "
+                      "was given to measure it");
     ParameterList remaining;
     for (const auto l : uncovered) {
       remaining.push_back(parameters[l]);
@@ -126,13 +130,15 @@ void Tape::add_record(const Record& record, const at::Tensor& parameter,
   }
   const auto backprops = with_positions(record.backprops);
   if (is_weight) {
-    TORCH_CHECK_VALUE(record.input._version() == record.input_version,
-                      "the input of a linear layer was changed in place after the layer had read it");
+    TORCH_CHECK_VALUE(
+        record.input._version() == record.input_version,
+        "the input of a linear layer was changed in place after the layer had read it");
     gradients = add_use(std::move(gradients), {with_positions(record.input), backprops,
                                                parameter.sizes().vec(), "linear"});
   } else {
-    gradients = add_use(std::move(gradients),
-                        FactoredGradients::from_dense(backprops.sum(1), parameter.sizes().vec(), "bias"));
+    gradients =
+        add_use(std::move(gradients),
+                FactoredGradients::from_dense(backprops.sum(1), parameter.sizes().vec(), "bias"));
   }
 }
 

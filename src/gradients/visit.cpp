@@ -11,7 +11,8 @@ namespace {
 constexpr int64_t kDefaultMemory = int64_t{1} << 30;
 constexpr int64_t kMaxChunk = 1024;
 
-/// Factors, the graph's own copies, products of squares and a snapshot's factors: memory of a chunk over its factors alone.
+/// Factors, the graph's own copies, products of squares and a snapshot's factors: memory of a chunk
+/// over its factors alone.
 constexpr int64_t kCopiesOfFactors = 8;
 
 }  // namespace

@@ -15,18 +15,20 @@ struct Segment {
   bool last = true;  ///< no later segment continues this stratum
 };
 
-/// Examples measured together, in stratum order, so that memory grows with the chunk and not with N or K x P.
+/// Examples measured together, in stratum order, so that memory grows with the chunk and not with N
+/// or K x P.
 struct Chunk {
   at::Tensor indices;  ///< [B] int64
   std::vector<Segment> segments;
 };
 
-/// Cuts the concatenation of `strata` (index tensors, empty ones allowed) into chunks of at most `chunk_size` examples. A
-/// stratum is cut only where it is larger than a whole chunk.
+/// Cuts the concatenation of `strata` (index tensors, empty ones allowed) into chunks of at most
+/// `chunk_size` examples. A stratum is cut only where it is larger than a whole chunk.
 std::vector<Chunk> plan_visit(const std::vector<at::Tensor>& strata, int64_t chunk_size);
 
-/// Examples a chunk may hold so that factors and graph stay within `max_memory` bytes (0: a default of 1 GiB), between 1 and
-/// 1024. Found from the factors of one example, so it is the same in every run.
+/// Examples a chunk may hold so that factors and graph stay within `max_memory` bytes (0: a default
+/// of 1 GiB), between 1 and 1024. Found from the factors of one example, so it is the same in every
+/// run.
 int64_t chunk_size(GradientSource& source, int64_t max_memory);
 
 }  // namespace gradist

@@ -32,12 +32,11 @@ std::unique_ptr<GradientEstimator> make_clustering(const EstimatorOptions& optio
                     ": must be <= the number of examples, ", examples);
   TORCH_CHECK_VALUE(options.gc_iterations >= 1, "gc-iterations = ", options.gc_iterations,
                     ": must be >= 1");
-  return std::make_unique<GradientClustering>(
-      "gc", options.batch_size,
-      LloydOptions{.clusters = clusters,
-                   .iterations = options.gc_iterations,
-                   .replacement = options.replacement,
-                   .max_memory = options.max_memory});
+  return std::make_unique<GradientClustering>("gc", options.batch_size,
+                                              LloydOptions{.clusters = clusters,
+                                                           .iterations = options.gc_iterations,
+                                                           .replacement = options.replacement,
+                                                           .max_memory = options.max_memory});
 }
 
 /// The one table of estimators: a new one is a row here and a file of its own.
@@ -87,8 +86,8 @@ const std::vector<std::string>& estimator_names() {
 std::unique_ptr<GradientEstimator> make_estimator(const std::string& name,
                                                   const EstimatorOptions& options,
                                                   int64_t examples) {
-  TORCH_CHECK_VALUE(options.batch_size >= 1 && options.batch_size <= examples, "batch-size = ",
-                    options.batch_size, ": must lie in [1, ", examples,
+  TORCH_CHECK_VALUE(options.batch_size >= 1 && options.batch_size <= examples,
+                    "batch-size = ", options.batch_size, ": must lie in [1, ", examples,
                     "], the number of examples");
   std::string known;
   for (const auto& row : kEstimators) {

@@ -28,7 +28,7 @@ struct Snapshot {
 /// full gradient, its variance is what `measure` says (measurement.h), both to 1e-12.
 ///
 /// Every estimator here is  sum_i w_i (g_i - h_i) + h  with h_i = 0, or h_i = g~_i for one with a snapshot; so its exact
-/// variance follows from the design and, per stratum, the variance of g_i - h_i (DESIGN section 2).
+/// variance follows from the design and, per stratum, the variance of g_i - h_i (docs/measuring.md).
 class GradientEstimator {
  public:
   virtual ~GradientEstimator() = default;

@@ -20,7 +20,8 @@ using Estimators = std::vector<const GradientEstimator*>;
 using detail::MomentPass;
 using detail::PassPlan;
 
-/// A stratum that is not visited whole is seen by at least this many examples: three give a jackknife, four a useful one.
+/// A stratum that is not visited whole is seen by at least this many examples: three give a
+/// jackknife, four a useful one.
 constexpr int64_t kMinSeen = 4;
 
 void check_refreshed(const GradientEstimator& estimator) {
@@ -43,8 +44,8 @@ std::vector<int64_t> subset_allocation(const std::vector<int64_t>& sizes, int64_
     seen.push_back(std::min(size, kMinSeen));
   }
   const auto least = std::accumulate(seen.begin(), seen.end(), int64_t{0});
-  TORCH_CHECK_VALUE(n >= least, "measure-examples = ", n, ": must be >= ", least,
-                    ", up to ", kMinSeen, " examples of every cluster");
+  TORCH_CHECK_VALUE(n >= least, "measure-examples = ", n, ": must be >= ", least, ", up to ",
+                    kMinSeen, " examples of every cluster");
   // Proportional shares rounded down, then the remainder one by one from the largest cluster down.
   auto rest = n - least;
   const auto open = static_cast<double>(examples - least);
@@ -71,7 +72,8 @@ at::Tensor sample(const at::Tensor& members, int64_t n, at::Generator& generator
   return std::get<0>(members.index_select(0, picks).sort());
 }
 
-/// Runs the passes that serve `estimators` between them, at most one clustering and one snapshot each.
+/// Runs the passes that serve `estimators` between them, at most one clustering and one snapshot
+/// each.
 class PassRunner {
  public:
   PassRunner(GradientSource& source, const Estimators& estimators, const MeasureOptions& options,
@@ -100,9 +102,8 @@ class PassRunner {
     measurement.squared_gradient_norm = first.squared_gradient_norm();
     measurement.squared_norms = first.squared_norms();
     if (options_.mode == MeasureMode::kExact) {
-      measurement.squared_norms =
-          at::empty_like(first.squared_norms())
-              .index_copy_(0, first.indices(), first.squared_norms());
+      measurement.squared_norms = at::empty_like(first.squared_norms())
+                                      .index_copy_(0, first.indices(), first.squared_norms());
       measurement.mean_loss = first.mean_loss();
     }
     return measurement;
@@ -135,8 +136,8 @@ class PassRunner {
     TORCH_CHECK_VALUE(options_.examples >= 3 && options_.examples <= examples,
                       "measure-examples = ", options_.examples, ": must lie in [3, ", examples,
                       "], the number of examples");
-    const auto uniform = std::max(snapshots_.size(),
-                                  clustered_.size() < estimators.size() ? size_t{1} : size_t{0});
+    const auto uniform =
+        std::max(snapshots_.size(), clustered_.size() < estimators.size() ? size_t{1} : size_t{0});
     for (size_t p = 0; p < uniform; ++p) {
       auto plan = uniform_plan(options_.examples);
       if (p < snapshots_.size()) {
@@ -182,7 +183,8 @@ class PassRunner {
   at::Generator& generator_;
   Estimators clustered_, snapshots_;
   std::vector<TimedPass> passes_;
-  std::map<const GradientEstimator*, size_t> by_estimator_;  ///< others are served by the first pass
+  std::map<const GradientEstimator*, size_t>
+      by_estimator_;  ///< others are served by the first pass
 };
 
 Measurement measure_sampled(GradientSource& source, const Estimators& estimators,

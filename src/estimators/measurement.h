@@ -10,7 +10,7 @@
 
 namespace gradist {
 
-/// The three ways to measure, DESIGN section 2.
+/// The three ways to measure, docs/measuring.md.
 enum class MeasureMode {
   kExact,   ///< one pass over all examples
   kSubset,  ///< n random examples (stratified for clusters), unbiased, 95 % interval

@@ -15,8 +15,8 @@
 namespace gradist::detail {
 namespace {
 
-/// ||x_i - mean||^2 about the mean of the example's segment, scaled so that a stratum's deviations add up to (n_k - 1) s_k^2
-/// in expectation also where chunks cut it, [B].
+/// ||x_i - mean||^2 about the mean of the example's segment, scaled so that a stratum's deviations
+/// add up to (n_k - 1) s_k^2 in expectation also where chunks cut it, [B].
 at::Tensor deviations(const GradientBatch& batch, const std::vector<Segment>& segments,
                       const std::vector<at::Tensor>& visited) {
   const auto norms = batch.squared_norms().to(at::kCPU);
@@ -31,8 +31,8 @@ at::Tensor deviations(const GradientBatch& batch, const std::vector<Segment>& se
       mean.push_back(parameter.sum() / m);
       mean_norm += mean.back().to(at::kDouble).square().sum().item<double>();
     }
-    const auto about_mean = norms.slice(0, segment.begin, segment.end) -
-                            part.inner(mean).to(at::kCPU) * 2 + mean_norm;
+    const auto about_mean =
+        norms.slice(0, segment.begin, segment.end) - part.inner(mean).to(at::kCPU) * 2 + mean_norm;
     // An example alone in its segment says nothing about its mean; zero is the safe side.
     const auto raw = m > 1 ? about_mean : norms.slice(0, segment.begin, segment.end);
     const double scale = m > 1 ? m / (m - 1) * (n - 1) / n : 1.0;
@@ -157,14 +157,16 @@ void MomentPass::visit(GradientSource& source, int64_t max_memory) {
   }
 }
 
-/// Turns the accumulator's sums into the population's, the full gradient and the traces within strata.
+/// Turns the accumulator's sums into the population's, the full gradient and the traces within
+/// strata.
 void MomentPass::finish(const MomentAccumulator& sums) {
   const auto weights = within_weights();
   const auto n = static_cast<double>(examples_);
   gradients_.sum = sums.sum();
   gradients_.squares = sums.squares();
   stratified_variance_ = sums.within();
-  // Var of the mean over the strata's samples, per N_k^2 / N^2 (1 - n_k / N_k) s_k^2 / n_k; zero in an exact pass.
+  // Var of the mean over the strata's samples, per N_k^2 / N^2 (1 - n_k / N_k) s_k^2 / n_k; zero in
+  // an exact pass.
   double mean_variance = 0;
   for (int64_t l = 0; l < sums.squared_norms().size(0); ++l) {
     double trace = 0, squared_norms = 0;
@@ -176,8 +178,8 @@ void MomentPass::finish(const MomentAccumulator& sums) {
       const auto size = static_cast<double>(plan_.sizes[k]);
       const auto column = static_cast<int64_t>(k);
       const auto norms = sums.squared_norms()[l][column].item<double>();
-      const auto scatter = std::max(
-          0.0, norms - sums.stratum_sum_squared_norms()[l][column].item<double>() / seen);
+      const auto scatter =
+          std::max(0.0, norms - sums.stratum_sum_squared_norms()[l][column].item<double>() / seen);
       squared_norms += size / seen * norms;
       trace += weights.empty() ? 0.0 : weights[k] * scatter;
       if (seen > 1) {
@@ -193,7 +195,8 @@ void MomentPass::finish(const MomentAccumulator& sums) {
   }
   const auto naive = squared_norm(full_gradient_);
   squared_gradient_norm_ = std::max(0.0, naive - mean_variance);
-  // Coordinates share the correction in proportion to their mean squares: the trace is unbiased, each coordinate nearly.
+  // Coordinates share the correction in proportion to their mean squares: the trace is unbiased,
+  // each coordinate nearly.
   double mean_square = 0;
   for (const auto& squares : gradients_.squares) {
     mean_square += squares.sum().item<double>() / n;
@@ -232,8 +235,7 @@ Moments MomentPass::uniform_moments(const GradientEstimator& estimator) const {
   auto inputs = common_inputs();
   for (size_t l = 0; l < layer_sizes_.size(); ++l) {
     const auto mean = population.sum[l] / n;
-    const auto trace =
-        population.squared_norms[l] / n - mean.square().sum().item<double>();
+    const auto trace = population.squared_norms[l] / n - mean.square().sum().item<double>();
     inputs.layer_traces.push_back(factor * trace);
     inputs.variance.push_back((population.squares[l] / n - mean.square()) * factor);
   }
@@ -241,10 +243,9 @@ Moments MomentPass::uniform_moments(const GradientEstimator& estimator) const {
   if (!plan_.exact) {
     const auto seen = static_cast<double>(visited_);
     const auto parameters = moments.trace_covariance / moments.average_variance;
-    const double scale = factor * (seen - 1) / seen / parameters;
-    const auto variance =
-        jackknife_variance(population.deviations) * (1 - seen / n) * scale * scale;
-    const auto interval = log_interval(moments.average_variance, variance, seen - 1);
+    const double weight = factor * (seen - 1) / seen / parameters;
+    const auto interval = bootstrap_interval(moments.average_variance,
+                                             {{population.deviations, weight, 1 - seen / n}});
     moments.interval_low = interval.low;
     moments.interval_high = interval.high;
   }
@@ -262,29 +263,24 @@ Moments MomentPass::stratified_moments() const {
   return moments;
 }
 
-/// Strata are sampled independently, so the variances of their s_k^2 add up; degrees of freedom by Satterthwaite.
+/// Strata seen whole add no uncertainty. Without others the variance is exact.
 void MomentPass::add_stratified_interval(Moments& moments) const {
   const auto weights = within_weights();
-  const auto parameters = static_cast<double>(
-      std::accumulate(layer_sizes_.begin(), layer_sizes_.end(), int64_t{0}));
-  double variance = 0, squares_over_degrees = 0;
+  const auto parameters =
+      static_cast<double>(std::accumulate(layer_sizes_.begin(), layer_sizes_.end(), int64_t{0}));
+  std::vector<StratumSpread> strata;
   int64_t begin = 0;
   for (size_t k = 0; k < plan_.sizes.size(); ++k) {
     const auto seen = plan_.visited[k].numel();
     const auto part = gradients_.deviations.slice(0, begin, begin + seen);
     begin += seen;
-    if (weights[k] == 0 || seen == plan_.sizes[k]) {
-      continue;
+    if (weights[k] > 0 && seen < plan_.sizes[k]) {
+      const auto n = static_cast<double>(seen);
+      strata.push_back(
+          {part, weights[k] * (n - 1) / parameters, 1 - n / static_cast<double>(plan_.sizes[k])});
     }
-    const auto n = static_cast<double>(seen);
-    const double scale = weights[k] * (n - 1) / parameters;
-    const double added = jackknife_variance(part) * (1 - n / static_cast<double>(plan_.sizes[k])) *
-                         scale * scale;
-    variance += added;
-    squares_over_degrees += added * added / (n - 1);
   }
-  const double degrees = squares_over_degrees > 0 ? variance * variance / squares_over_degrees : 1;
-  const auto interval = log_interval(moments.average_variance, variance, degrees);
+  const auto interval = bootstrap_interval(moments.average_variance, strata);
   moments.interval_low = interval.low;
   moments.interval_high = interval.high;
 }

@@ -18,7 +18,7 @@ struct PassPlan {
   bool exact = true;
 };
 
-/// What one pass over examples found, enough for the moments of every estimator that shares it (DESIGN section 2).
+/// What one pass over examples found, enough for the moments of every estimator that shares it (docs/measuring.md).
 ///
 /// With n of N examples visited and x_i = g_i or g_i - g~_i, the population's variance per coordinate is
 /// (N - 1) / N  n / (n - 1)  (mean x_i^2 - (mean x_i)^2): exact when n = N, unbiased when the n are a uniform sample. Within

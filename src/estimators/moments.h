@@ -12,7 +12,7 @@ namespace gradist {
 
 inline constexpr double kUndefined = std::numeric_limits<double>::quiet_NaN();
 
-/// First and second moments of one gradient estimator at one point of a trajectory. Definitions in DESIGN section 1; P
+/// First and second moments of one gradient estimator at one point of a trajectory. Definitions in docs/measuring.md; P
 /// parameters in all, L parameter tensors. tr Cov is the trace of the covariance of the estimate at its own batch size.
 struct Moments {
   double trace_covariance = kUndefined;     ///< tr Cov[estimate]
@@ -40,7 +40,7 @@ struct MomentInputs {
   std::vector<int64_t> layer_sizes;    ///< [L], coordinates of each parameter
 };
 
-/// Fills the definitions of DESIGN section 1 for an unbiased estimator: E[estimate_j^2] = Var_j + g_j^2. Rounding below zero
+/// Fills the definitions of docs/measuring.md for an unbiased estimator: E[estimate_j^2] = Var_j + g_j^2. Rounding below zero
 /// is cut off. Evaluations, seconds and the interval are the caller's.
 Moments make_moments(const MomentInputs& inputs);
 

@@ -19,13 +19,14 @@ struct GuardOptions {
 /// One step of the clustering algorithm from a given partition.
 using ClusteringStep = std::function<Clustering(const Clustering&)>;
 
-/// The last guard of every clustering algorithm (DESIGN section 4): right after a refresh a
-/// stratified estimate must not be worse than SG-B at the same number of draws. Computes the exact
-/// variance of `candidate`; if it exceeds SG-B's, clusters of equal size are cut from its order
-/// (then from random orders) until it does not, and `step` is taken as long as it lowers the
-/// variance. A random equal partition meets the bound in expectation, so few cuts suffice: with
-/// sizes N_k, E[J] = sum_k N_k (N_k - 1) trCov N / (N - 1). Sets `objective` of the result, adds
-/// the passes spent to `evaluations`.
+/// The last guard of every clustering algorithm (docs/gradient-clustering.md): right after a
+/// refresh a stratified estimate must not be worse than SG-B at the same number of draws. Computes
+/// the exact variance of `candidate`; if it exceeds SG-B's, clusters of equal size are cut from its
+/// order (then from random orders) until it does not, and `step` is taken as long as it lowers the
+/// variance. With replacement a random equal partition meets the bound in expectation,
+/// E[J] = sum_k N_k (N_k - 1) trCov N / (N - 1), so few cuts suffice. Without replacement no
+/// partition may meet it where K does not divide N (three equidistant gradients, K = 2); the best
+/// cut seen is taken then. Sets `objective`, adds the passes spent to `evaluations`.
 Clustering guarded(GradientSource& source, Clustering candidate, const GuardOptions& options,
                    const ClusteringStep& step, at::Generator& generator, int64_t* evaluations);
 

@@ -12,16 +12,15 @@ namespace gradist {
 /// The paper's Gradient Clustering: A step (Eqs. 3, 5), N_k, U step (Eqs. 4, 6) with rank-1 centers
 /// per parameter, one pass over the N examples an iteration. [Faghri20] Algorithms 1-3.
 ///
-/// As printed the A step collapses: the smallest cluster wins every example. Hence (DESIGN section
-/// 4)
-///  - the start is k-means++ on the gradients of a random subset, and the first A step is
-///  unweighted;
-///  - an example's cost of cluster k is (N_k + 1) ||g_i - C_k||^2 with N_k counted without the
-///  example itself and kept current
-///    while the A step goes through the examples;
-///  - after an iteration, a cluster smaller than N / (16 K) takes the far half of the most
-///  scattered one, one split each;
-///  - a last guard compares the exact variance with SG-B's (guarded() below).
+/// As printed the A step collapses, since the smallest cluster wins every example
+/// (docs/gradient-clustering.md). Hence:
+///  - The start is k-means++ [Arthur07] on a random subset, and the first A step is unweighted.
+///  - Example i's cost of cluster k is (N_k + 1) ||g_i - C_k||^2 with N_k counted without i and
+///    kept current while the A step goes through the examples.
+///  - Before an A step, a cluster smaller than N / (16 K) takes the far half of the most scattered
+///    one, one split each.
+///  - The assignment of lowest J wins, and a last guard compares its exact variance with SG-B's
+///    (guard.h).
 struct LloydOptions {
   int64_t clusters = 128;   ///< K
   int64_t iterations = 10;  ///< A + U steps

@@ -15,7 +15,7 @@ namespace gradist {
 ///
 /// S counts positions (tokens, pixels; 1 for plain Linear) and the uses of a tied weight. A bias,
 /// and a gradient formed one example at a time, is the case I = 1, a = 1. Nothing is divided by B
-/// anywhere. [Faghri20] section 3.2, DESIGN section 3.
+/// anywhere. [Faghri20] section 3.2.
 ///
 /// Results have the dtype and device of the factors; sums over examples are for one chunk, wider
 /// sums go through MomentAccumulator. Costs are multiply-adds for B examples, S = 1.

@@ -14,7 +14,7 @@ inline constexpr int64_t kTraceSchemaVersion = 1;
 /// no regular file, an existing file without `overwrite`.
 void check_trace_place(const std::string& path, bool overwrite);
 
-/// Writes a run as HDF5, schema 1 (DESIGN section 6): T log points, R refreshes, N examples, K
+/// Writes a run as HDF5, schema 1 (docs/trace.md): T log points, R refreshes, N examples, K
 /// clusters, n clustering steps.
 ///
 ///   /            attributes schema, schema_version, gradist_version, config (TOML), parameters,

@@ -110,7 +110,7 @@ void expect_layer_variances(const Moments& measured, const at::Tensor& variance,
   }
 }
 
-/// Each moment of DESIGN section 1, by definition from the enumeration.
+/// Each moment of docs/measuring.md, by definition from the enumeration.
 void expect_contract(test::TestSource& source, const GradientEstimator& estimator) {
   const at::Tensor full_gradient = source.oracle().mean(0);
   const Terms terms = terms_of(source, estimator);

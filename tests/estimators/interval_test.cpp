@@ -75,6 +75,85 @@ TEST(JackknifeVarianceTest, IsUndefinedBelowThree) {
   EXPECT_EQ(jackknife_variance(at::ones({3}, at::kDouble)), 0);
 }
 
+Interval student_interval(double value, const StratumSpread& stratum) {
+  const auto n = static_cast<double>(stratum.squared_deviations.numel());
+  const double variance = stratum.weight * stratum.weight * stratum.unseen *
+                          jackknife_variance(stratum.squared_deviations);
+  return log_interval(value, variance, n - 1);
+}
+
+/// Squared deviations q and the s^2 they belong to.
+StratumSpread spread_of(const at::Tensor& squared_deviations, double unseen = 1) {
+  return {squared_deviations, 1.0, unseen};
+}
+
+double variance_of(const StratumSpread& stratum) {
+  return (stratum.squared_deviations.sum() / (stratum.squared_deviations.numel() - 1))
+      .item<double>();
+}
+
+TEST(BootstrapIntervalTest, ReachesFurtherUpThanStudentsOnHeavyTails) {
+  const auto heavy = spread_of(normal({300}, 88).mul(2).exp());
+  const double value = variance_of(heavy);
+  const Interval student = student_interval(value, heavy);
+  const Interval bootstrap = bootstrap_interval(value, {heavy});
+  EXPECT_LE(bootstrap.low, student.low * (1 + 1e-12));
+  EXPECT_GT(std::log(bootstrap.high / value), 1.2 * std::log(student.high / value));
+}
+
+TEST(BootstrapIntervalTest, IsCloseToStudentsOnLightTails) {
+  const auto light = spread_of(normal({1000, 20}, 89).square().sum(1));
+  const double value = variance_of(light);
+  const Interval student = student_interval(value, light);
+  const Interval bootstrap = bootstrap_interval(value, {light});
+  EXPECT_LE(bootstrap.low, student.low * (1 + 1e-12));
+  EXPECT_GE(bootstrap.high, student.high * (1 - 1e-12));
+  EXPECT_LT(std::log(bootstrap.high / bootstrap.low), 1.2 * std::log(student.high / student.low));
+}
+
+TEST(BootstrapIntervalTest, RepeatsAndShrinksAsMoreIsSeen) {
+  const at::Tensor deviations = normal({50}, 87).exp();
+  const double value = variance_of(spread_of(deviations));
+  const Interval once = bootstrap_interval(value, {spread_of(deviations)});
+  const Interval again = bootstrap_interval(value, {spread_of(deviations)});
+  EXPECT_EQ(once.low, again.low);
+  EXPECT_EQ(once.high, again.high);
+  const Interval seen = bootstrap_interval(value, {spread_of(deviations, 0.1)});
+  EXPECT_GT(seen.low, once.low);
+  EXPECT_LT(seen.high, once.high);
+}
+
+TEST(BootstrapIntervalTest, IsScaleFree) {
+  const at::Tensor deviations = normal({40}, 86).exp();
+  const double value = variance_of(spread_of(deviations));
+  const Interval plain = bootstrap_interval(value, {spread_of(deviations)});
+  const Interval scaled = bootstrap_interval(
+      4e-20 * value, {{deviations * 4e-20, 0.5, 1.0}, {deviations * 4e-20, 0.5, 0.0}});
+  // Half of it is known exactly, so the same resamples move it by half.
+  EXPECT_GT(scaled.low / 4e-20, plain.low);
+  EXPECT_LT(scaled.high / 4e-20, plain.high);
+  const Interval same = bootstrap_interval(4 * value, {{deviations * 4, 1.0, 1.0}});
+  EXPECT_TRUE(near(same.low, 4 * plain.low, 1e-12));
+  EXPECT_TRUE(near(same.high, 4 * plain.high, 1e-12));
+}
+
+TEST(BootstrapIntervalTest, OfAHandfulIsAtLeastStudents) {
+  const auto three = spread_of(at::tensor({1.0, 2.0, 4.0}, at::kDouble));
+  const Interval student = student_interval(3.5, three);
+  const Interval bootstrap = bootstrap_interval(3.5, {three});
+  EXPECT_LE(bootstrap.low, student.low * (1 + 1e-12));
+  EXPECT_GE(bootstrap.high, student.high * (1 - 1e-12));
+}
+
+TEST(BootstrapIntervalTest, IsAPointWithoutUncertainty) {
+  for (const double value : {0.0, 2.0}) {
+    const Interval known = bootstrap_interval(value, {});
+    EXPECT_EQ(known.low, value);
+    EXPECT_EQ(known.high, value);
+  }
+  EXPECT_EQ(bootstrap_interval(2, {spread_of(at::full({5}, 1.6, at::kDouble))}).high, 2);
+}
+
 // --- coverage ------------------------------------------------------------------------------------
 
 /// Hits of n trials of probability p, in a band that holds all but 0.05 % on either side.

@@ -290,7 +290,7 @@ TEST(MeasureTest, ThreadsChangeNoBitOfSmallProblems) {
 
 /// Matrix products of the size of a network split their sums between the threads.
 TEST(MeasureTest, ThreadsChangeOnlyRoundingOfLargeProblems) {
-  NetworkSource source = digits(16);
+  NetworkSource source = digits(8);
   EstimatorSet set;
   set.add("sg-b", source, {.batch_size = 32}).add("svrg", source, {.batch_size = 32});
   set.add_clustered(in_turn(source.examples(), 32), 32);

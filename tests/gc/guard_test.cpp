@@ -39,8 +39,8 @@ double bound_of(GradientSource& source, const Clustering& clustering, const Guar
 TEST(Guard, ReplacesABadClustering) {
   test::VectorSource source(normal({60, 4}, 1));
   for (const GuardOptions& options :
-       {GuardOptions{}, GuardOptions{.replacement = false}, GuardOptions{.draws = 20},
-        GuardOptions{.draws = 20, .replacement = false}}) {
+       {GuardOptions{}, GuardOptions{.replacement = false}, GuardOptions{.draws = 12},
+        GuardOptions{.draws = 12, .replacement = false}}) {
     auto candidate = collapsed(60, 10);
     ASSERT_GT(variance_of(source, candidate, options), 1.5 * bound_of(source, candidate, options));
     auto generator = generator_of(2);

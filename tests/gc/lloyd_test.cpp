@@ -130,6 +130,18 @@ INSTANTIATE_TEST_SUITE_P(Gradients, LloydOnKinds,
                                            Kind{"all_equal", all_equal}),
                          [](const auto& tested) { return tested.param.name; });
 
+// Where K does not divide N there may be no such partition at all: of three gradients at equal
+// distances d any two in one cluster leave d^2 / 9, while two draws without replacement leave d^2
+// / 12.
+TEST(Lloyd, CannotAlwaysMatchSgBWithoutReplacement) {
+  test::VectorSource source(at::eye(3, at::kDouble));
+  const LloydOptions options{.clusters = 2, .iterations = 3, .replacement = false};
+  auto generator = generator_of(1);
+  const auto [gc, uniform] = variances_of(source, lloyd(source, options, generator), options);
+  EXPECT_TRUE(near(gc, 2.0 / 9, 1e-12));
+  EXPECT_TRUE(near(uniform, 2.0 / 12, 1e-12));
+}
+
 class LloydOnProblems : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(LloydOnProblems, IsNeverAboveSgBAndKnowsItsObjective) {

@@ -95,7 +95,7 @@ TEST(ChunkSize, FollowsTheMemoryOfOneExample) {
 TEST(ChunkSize, LiesBetweenOneAndAMaximum) {
   auto source = wide_source();
   EXPECT_EQ(chunk_size(source, 1), 1);
-  EXPECT_EQ(chunk_size(source, int64_t{1} << 50), 4096);
+  EXPECT_EQ(chunk_size(source, int64_t{1} << 50), 1024);
   EXPECT_EQ(chunk_size(source, 0), chunk_size(source, int64_t{1} << 30));
 }
 

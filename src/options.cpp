@@ -203,6 +203,11 @@ std::string on_one_line(std::string text) {
 
 }  // namespace
 
+Rule<ByteSize> default_or_at_least(ByteSize low) {
+  return {"must be 0 or >= " + to_text(low),
+          [low](const ByteSize& value) { return value.bytes == 0 || value.bytes >= low.bytes; }};
+}
+
 Rule<std::vector<int64_t>> each_at_least(int64_t low) {
   return {"every number must be >= " + detail::number_text(low),
           [low](const std::vector<int64_t>& values) {
@@ -288,7 +293,8 @@ Option& find_option(OptionList& options, const std::string& name, const OptionOr
     std::transform(options.begin(), options.end(), std::back_inserter(names),
                    std::mem_fn(&Option::name));
     const std::string nearest = nearest_name(name, names);
-    TORCH_CHECK_VALUE(false, origin, on_one_line(name), ", must be a known option",
+    TORCH_CHECK_VALUE(false, origin, name.empty() ? "\"\"" : on_one_line(name),
+                      ", must be a known option",
                       nearest.empty() ? "" : "; did you mean " + nearest + "?");
   }
   return *found;

@@ -78,6 +78,15 @@ Rule<T> in_half_open(T low, T high) {
           [=](const T& value) { return value >= low && value < high; }};
 }
 
+template <class T>
+Rule<T> in_half_open_above(T low, T high) {
+  return {"must lie in (" + detail::number_text(low) + ", " + detail::number_text(high) + "]",
+          [=](const T& value) { return value > low && value <= high; }};
+}
+
+/// 0, which stands for the default, or at least `low`.
+Rule<ByteSize> default_or_at_least(ByteSize low);
+
 /// Every element at least `low`.
 Rule<std::vector<int64_t>> each_at_least(int64_t low);
 

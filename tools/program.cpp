@@ -27,6 +27,9 @@ and how well each estimator of their mean does.
 Start with `gradist run`: it trains a small network on handwritten digits in under a minute.
 )";
 
+constexpr const char* kOutOfMemory =
+    "out of memory; a smaller network or a smaller --max-memory needs less";
+
 int report_command() {
   TORCH_CHECK_VALUE(
       false,
@@ -68,6 +71,12 @@ int run_to_the_last_byte(const std::vector<std::string>& arguments, const Progra
   return status;
 }
 
+/// torch's CPU allocator reports a lack of memory as it does any other failure.
+bool is_lack_of_memory(const std::string& message) {
+  return message.find("can't allocate memory") != std::string::npos ||
+         message.find("Storage size calculation overflowed") != std::string::npos;
+}
+
 int fail(const ProgramFaces& faces, int status, const std::string& message) {
   faces.err << "gradist: " << message.substr(0, message.find('\n')) << std::endl;
   return status;
@@ -81,9 +90,10 @@ int run_program(const std::vector<std::string>& arguments, const ProgramFaces& f
   } catch (const c10::ValueError& error) {
     return fail(faces, kRefused, error.what_without_backtrace());
   } catch (const c10::Error& error) {
-    return fail(faces, kFailed, error.what_without_backtrace());
+    const std::string message = error.what_without_backtrace();
+    return fail(faces, kFailed, is_lack_of_memory(message) ? kOutOfMemory : message);
   } catch (const std::bad_alloc&) {
-    return fail(faces, kFailed, "out of memory; a smaller --max-memory needs less");
+    return fail(faces, kFailed, kOutOfMemory);
   } catch (const std::exception& error) {
     return fail(faces, kFailed, error.what());
   }

@@ -100,13 +100,15 @@ RunCommandLine read_command_line(const std::vector<std::string>& arguments) {
   for (const auto& option : parse(arguments, described).options) {
     const std::string& name = option.string_key;
     const std::string text = option.value.empty() ? "yes" : option.value.front();
-    TORCH_CHECK_VALUE(!name.empty(), text,
+    TORCH_CHECK_VALUE(!name.empty(), text.empty() ? "\"\"" : text,
                       ", must be an option of gradist run (they begin with --)");
     // The parser takes the next option for the value of one that has none.
     TORCH_CHECK_VALUE(text.rfind("--", 0) != 0, "--", name, ", must be followed by a value");
     TORCH_CHECK_VALUE(std::find(seen.begin(), seen.end(), name) == seen.end(), "--", name, " = ",
                       text, ", must be given only once");
     seen.push_back(name);
+    TORCH_CHECK_VALUE(!text.empty() || (name != "preset" && name != "config"), "--", name,
+                      " = \"\", must not be empty");
     if (name == "preset") {
       line.request.preset = text;
     } else if (name == "config") {
@@ -165,8 +167,8 @@ void print_results(const RunResult& result, const RunOptions& options, std::ostr
       << counted(trace.log_points, "log point")
       << ". Normalized variance in [0, 1]: above 1/2 the noise exceeds the signal.\n\nNext: "
          "gradist report "
-      << options.out << " -o report.html   or, in Python: gradist.open(\"" << options.out
-      << "\").plot()\n";
+      << shell_word(options.out) << " -o report.html   or, in Python: gradist.open("
+      << python_text(options.out) << ").plot()\n";
 }
 
 int run_to_its_end(const RunCommandLine& line, const RunOptions& options,

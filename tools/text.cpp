@@ -3,10 +3,12 @@
 #include "trajectory/run_options.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <cstdio>
 #include <iomanip>
 #include <sstream>
+#include <string_view>
 
 namespace gradist::detail {
 
@@ -102,6 +104,26 @@ std::string duration(double seconds) {
 
 std::string counted(int64_t number, const std::string& thing) {
   return with_separators(number) + " " + thing + (number == 1 ? "" : "s");
+}
+
+std::string shell_word(const std::string& path) {
+  const bool plain = std::all_of(path.begin(), path.end(), [](unsigned char letter) {
+    return letter > 0x7f || std::isalnum(letter) != 0 ||
+           std::string_view("_-./+,:@%=").find(static_cast<char>(letter)) != std::string_view::npos;
+  });
+  std::string quoted = "'";
+  for (const char letter : path) {
+    quoted += letter == '\'' ? "'\\''" : std::string{letter};
+  }
+  return plain ? path : quoted + "'";
+}
+
+std::string python_text(const std::string& path) {
+  std::string quoted = "\"";
+  for (const char letter : path) {
+    quoted += (letter == '"' || letter == '\\') ? std::string{'\\', letter} : std::string{letter};
+  }
+  return quoted + "\"";
 }
 
 std::string preset_list() {

@@ -17,6 +17,10 @@ std::string duration(double seconds);         ///< 4.2 s, 3 min 20 s, 2 h 5 min
 /// "1 thread", "2 threads".
 std::string counted(int64_t number, const std::string& thing);
 
+/// A path as a shell and Python take it: in quotes where it needs them.
+std::string shell_word(const std::string& path);
+std::string python_text(const std::string& path);
+
 /// The presets, a line or two each.
 std::string preset_list();
 

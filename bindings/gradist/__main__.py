@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -28,7 +29,7 @@ def _program(words: list[str]) -> int:
 
     bar = ProgressBar() if sys.stderr.isatty() else None
     try:
-        return _core.program(words, bar)
+        return _core.program([os.fsencode(word) for word in words], bar)
     finally:
         if bar is not None:
             bar.end()

@@ -106,6 +106,9 @@ def measure(
     source = ModelSource(model, loss_fn, data)
     names = [estimators] if isinstance(estimators, str) else list(estimators)
     _check_choices(names, snapshot, clustering, source)
+    for name, value in (("clusters", clusters), ("max_memory", max_memory), ("seed", seed)):
+        if value < 0:
+            raise ValueError(f"{name} = {value}, must be >= 0")
     with unchanged(source.model):
         if method != "sampled" or _needs_separate_examples(names, clustering):
             check_separable(source)
@@ -124,6 +127,9 @@ def measure(
             clustering=None if clustering is None else clustering._core,
             seed=seed,
         )
+    # The sums of moments that are not numbers may look like zeros.
+    if not all(gradient.isfinite().all() for gradient in measured.full_gradient):
+        raise ValueError("the full gradient is not finite, must be: look for nan or inf in the data, the parameters and the losses")
     return Measurement(names, measured, source)
 
 
@@ -141,6 +147,8 @@ def _check_choices(
         raise ValueError(
             "estimator 'svrg' needs snapshot = a state dict of an earlier iteration (at the present parameters its variance is 0)"
         )
+    if clustering is not None and not isinstance(clustering, Clustering):
+        raise ValueError(f"clustering is a {type(clustering).__name__}, must be a gradist.Clustering")
     if clustering is not None and len(clustering.assignments) != source.examples:
         raise ValueError(f"clustering has {len(clustering.assignments)} examples, must have as many as the data, {source.examples}")
 

@@ -32,11 +32,18 @@ class ModelSource:
         # A compiled model would bypass the layers' recorded forward.
         self.model: nn.Module = getattr(model, "_orig_mod", model)
         self.loss_fn = loss_fn
+        if not isinstance(self.model, nn.Module):
+            raise ValueError(f"model is a {type(model).__name__}, must be a torch.nn.Module")
+        if not isinstance(data, Sequence) or isinstance(data, str) or len(data) != 2:
+            raise ValueError(f"data is a {type(data).__name__}, must be a pair (inputs, targets) of tensors")
         self.inputs, self.targets = data
         self.examples = _count_examples(self.inputs, self.targets)
         named = [(name, each) for name, each in self.model.named_parameters() if each.requires_grad]
         if not named:
             raise ValueError("the model has no parameter that requires gradients, must have one to measure")
+        for name, each in named:
+            if each.dtype not in (torch.float32, torch.float64):
+                raise ValueError(f"parameter {name!r} is {each.dtype}, must be torch.float32 or torch.float64")
         self.parameter_names = [name for name, _ in named]
         self.parameters = [each for _, each in named]
         self.coverage: dict[str, str] = {}
@@ -50,6 +57,8 @@ class ModelSource:
                 f"loss_fn returned {shape} for {len(indices)} examples, must return one loss each, [{len(indices)}]: "
                 'losses of torch.nn do with reduction="none"'
             )
+        if not losses.is_floating_point() or (torch.is_grad_enabled() and not losses.requires_grad):
+            raise ValueError("loss_fn's losses do not depend on the model's parameters, must be a differentiable function of them")
         return losses
 
     def gradients(self, indices: Tensor) -> _core.GradientBatch:
@@ -85,10 +94,10 @@ def probed(model: nn.Module, tape: _core.Tape) -> Iterator[None]:
 
 @contextlib.contextmanager
 def unchanged(model: nn.Module) -> Iterator[None]:
-    """Buffers (running statistics) and torch's random state are as before afterwards."""
+    """Buffers (running statistics) and torch's random state are as before afterwards; within, autograd works."""
     buffers = {name: each.clone() for name, each in model.named_buffers()}
     devices = {each.device for each in model.parameters() if each.device.type == "cuda"}
-    with torch.random.fork_rng(devices=list(devices)):
+    with torch.inference_mode(False), torch.random.fork_rng(devices=list(devices)):
         try:
             yield
         finally:

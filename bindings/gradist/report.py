@@ -122,6 +122,10 @@ def main(arguments: Sequence[str]) -> int:
     except (OSError, ValueError) as error:
         print(f"gradist report: {_one_line(error)}", file=sys.stderr)
         return 2
+    except (AttributeError, LookupError, TypeError, ArithmeticError) as error:
+        # A file of the right schema may lack anything.
+        print(f"gradist report: {options.trace}: damaged or no complete trace ({_one_line(error)})", file=sys.stderr)
+        return 2
 
 
 # ---- warnings
@@ -248,7 +252,7 @@ def _one_line(error: Exception) -> str:
     """What Python says about a file as `file: reason`, without its numbers and quotes."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}"
-    return str(error).splitlines()[0]
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 class _Parser(argparse.ArgumentParser):

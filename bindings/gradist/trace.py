@@ -37,7 +37,7 @@ def _readable(path: str) -> Iterator[None]:
         yield
     except PermissionError:
         raise PermissionError(f"{path}: permission denied") from None
-    except (OSError, RuntimeError, KeyError, TypeError) as error:
+    except (OSError, RuntimeError, KeyError, TypeError, MemoryError) as error:
         raise OSError(f"{path}: cannot be read, the file is truncated or damaged") from error
 
 
@@ -57,7 +57,12 @@ class _Column:
     def __get__(self, group: _Group, owner: type[_Group]) -> Array: ...
 
     def __get__(self, group: _Group | None, owner: type[_Group]) -> _Column | Array:
-        return self if group is None else group[self.name]
+        if group is None:
+            return self
+        try:
+            return group[self.name]
+        except KeyError as error:
+            raise AttributeError(error.args[0]) from None
 
 
 class _Group(Mapping[str, Array]):
@@ -155,7 +160,7 @@ class Trace(Mapping[str, EstimatorSeries]):
     """
 
     def __init__(self, path: str | os.PathLike[str], folder: TemporaryDirectory[str] | None = None) -> None:
-        self.path = os.fspath(path)
+        self.path = os.fsdecode(path)
         self._folder = folder  # a temporary folder lives as long as its trace
         self._file = _open_file(self.path)
         self._cache: dict[str, Any] = {}
@@ -186,6 +191,7 @@ class Trace(Mapping[str, EstimatorSeries]):
     @property
     def attributes(self) -> dict[str, Any]:
         """The attributes of the file."""
+        self._check_open()
         with _readable(self.path):
             return {name: _plain(value) for name, value in self._file.attrs.items()}
 
@@ -304,7 +310,12 @@ class Trace(Mapping[str, EstimatorSeries]):
     def _refresh_series(self, estimator: str) -> RefreshSeries:
         return self._cached(f"refresh/{estimator}", lambda: RefreshSeries(self, f"refresh/{estimator}"))
 
+    def _check_open(self) -> None:
+        if not self._file:
+            raise ValueError(f"{self.path}: the trace is closed, open it again")
+
     def _members(self, group: str, kind: type) -> list[str]:
+        self._check_open()
         with _readable(self.path):
             node = self._file.get(group)
             return [name for name in node if isinstance(node[name], kind)] if isinstance(node, h5py.Group) else []
@@ -316,10 +327,12 @@ class Trace(Mapping[str, EstimatorSeries]):
         return self._cached(f"datasets of {group}", lambda: self._members(group, h5py.Dataset))
 
     def _read(self, name: str) -> Array:
+        self._check_open()
         with _readable(self.path):
             dataset = self._file.get(name)
-            if not isinstance(dataset, h5py.Dataset):
-                raise AttributeError(f"{self.path} has no {name}")
+        if not isinstance(dataset, h5py.Dataset):
+            raise KeyError(f"{self.path} has no {name}")
+        with _readable(self.path):
             return np.asarray(dataset[: self._rows(name)] if _grows(dataset) else dataset[()])
 
     def _rows(self, name: str) -> int:
@@ -344,6 +357,8 @@ class Trace(Mapping[str, EstimatorSeries]):
 def _open_file(path: str, *, known: bool = False) -> h5py.File:
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path}: no such file")
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{path}: is a folder, must be a trace")
     with _readable(path):
         growing = _is_growing(path)
         if growing and not known:
@@ -381,10 +396,12 @@ def _check_schema(path: str, file: h5py.File) -> None:
     with _readable(path):
         schema, version = (_plain(file.attrs.get(name)) for name in ("schema", "schema_version"))
         complete = "trajectory" in file and "estimators" in file
-    if schema != _SCHEMA or not complete:
+    if schema != _SCHEMA:
         raise ValueError(f"{path}: not a gradist trace (attribute schema is {schema!r}, must be {_SCHEMA!r})")
     if version != _SCHEMA_VERSION:
         raise ValueError(f"{path}: trace schema {version}, this version of gradist reads schema {_SCHEMA_VERSION}")
+    if not complete:
+        raise ValueError(f"{path}: not a gradist trace (the groups trajectory and estimators are missing)")
 
 
 def _grows(dataset: h5py.Dataset) -> bool:

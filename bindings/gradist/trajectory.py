@@ -37,16 +37,18 @@ def run(*, preset: str = "", config: str | os.PathLike[str] = "", progress: bool
         >>> trace["gc"].average_variance / trace["sg-b"].average_variance
     """
     names = {name.replace("-", "_"): name for name, _, _ in _core.run_options()}
+    if options.get("out", ".") == "":
+        raise ValueError("out = '', must name a file; leave it out for a temporary one")
     for name in options:
         _check_known(name, names)
     folder = None
     if "out" not in options:
         folder = TemporaryDirectory(prefix="gradist-", ignore_cleanup_errors=True)
         options["out"] = Path(folder.name) / "trace.h5"
-    texts = [(names[name], _text(name, value)) for name, value in options.items()]
+    texts = [(names[name], os.fsencode(_text(name, value))) for name, value in options.items()]
     bar = ProgressBar() if progress else None
     try:
-        _core.run(preset=preset, config=os.fspath(config), options=texts, progress=bar)
+        _core.run(preset=preset or "", config=os.fsencode(config or ""), options=texts, progress=bar)
     except ValueError as error:
         raise ValueError(_in_python_words(str(error))) from None
     finally:
@@ -63,11 +65,13 @@ def _check_known(name: str, names: dict[str, str]) -> None:
 
 
 def _text(name: str, value: Any) -> str:
-    """The value as on the command line."""
+    """The value as on the command line; NumPy's and torch's scalars and arrays are as good as Python's own."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, str | os.PathLike):
-        return os.fspath(value)
+    if isinstance(value, str | bytes | os.PathLike):
+        return os.fsdecode(value)
     if isinstance(value, Sequence):
         return ",".join(_text(name, each) for each in value)
     if value is None:

@@ -1,5 +1,6 @@
 #include "estimators/difference_sums.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/linspace.h>
 

@@ -7,8 +7,9 @@
 
 namespace gradist {
 
-/// Gradient Clustering: stratified draws from clusters of per-example gradients, [Faghri20] Eq. 1. One draw a cluster when
-/// K = B; for K < B whole draws b_k in proportion to N_k. tr Cov = N^-2 sum_k N_k^2 V_k / b_k, Proposition 3.1.
+/// Gradient Clustering: stratified draws from clusters of per-example gradients, [Faghri20] Eq. 1.
+/// One draw a cluster when K = B; for K < B whole draws b_k in proportion to N_k. tr Cov = N^-2
+/// sum_k N_k^2 V_k / b_k, Proposition 3.1.
 class GradientClustering final : public GradientEstimator {
  public:
   GradientClustering(std::string name, int64_t draws, LloydOptions options);

@@ -4,6 +4,8 @@
 #include "estimators/minibatch.h"
 #include "estimators/svrg.h"
 
+#include <ATen/TensorOperators.h>
+
 namespace gradist {
 namespace {
 

@@ -23,20 +23,22 @@ struct Snapshot {
 
 /// An estimator of the full gradient g = (1/N) sum_i g_i, [Faghri20] section 4.
 ///
-/// Split so that randomness and arithmetic never meet: `design` says how examples are drawn, `draw` makes one draw of it,
-/// `estimate` is a pure function of the draw. Then tests can enumerate every draw of a tiny problem: its expectation is the
-/// full gradient, its variance is what `measure` says (measurement.h), both to 1e-12.
+/// Split so that randomness and arithmetic never meet: `design` says how examples are drawn, `draw`
+/// makes one draw of it, `estimate` is a pure function of the draw. Then tests can enumerate every
+/// draw of a tiny problem: its expectation is the full gradient, its variance is what `measure`
+/// says (measurement.h), both to 1e-12.
 ///
-/// Every estimator here is  sum_i w_i (g_i - h_i) + h  with h_i = 0, or h_i = g~_i for one with a snapshot; so its exact
-/// variance follows from the design and, per stratum, the variance of g_i - h_i (docs/measuring.md).
+/// Every estimator here is  sum_i w_i (g_i - h_i) + h  with h_i = 0, or h_i = g~_i for one with a
+/// snapshot; so its exact variance follows from the design and, per stratum, the variance of g_i -
+/// h_i (docs/measuring.md).
 class GradientEstimator {
  public:
   virtual ~GradientEstimator() = default;
 
   virtual std::string name() const = 0;
 
-  /// What the full pass at refresh makes: snapshot or clusters. Nothing for plain minibatches. `generator` is the measuring
-  /// one. Returns the single-example gradients spent.
+  /// What the full pass at refresh makes: snapshot or clusters. Nothing for plain minibatches.
+  /// `generator` is the measuring one. Returns the single-example gradients spent.
   virtual int64_t refresh(GradientSource& /*source*/, at::Generator& /*generator*/) { return 0; }
 
   /// How examples are drawn; valid after the first refresh.
@@ -51,7 +53,8 @@ class GradientEstimator {
   /// All the randomness.
   WeightedBatch draw(at::Generator& generator) const { return design().draw(generator); }
 
-  /// sum_i w_i g_i, or sum_i w_i (g_i - g~_i) + g~ with a snapshot. Same shapes and dtype as the parameters.
+  /// sum_i w_i g_i, or sum_i w_i (g_i - g~_i) + g~ with a snapshot. Same shapes and dtype as the
+  /// parameters.
   ParameterList estimate(GradientSource& source, const WeightedBatch& batch) const;
 
   /// Single-example gradients that one estimate costs.
@@ -60,18 +63,20 @@ class GradientEstimator {
 
 /// What every estimator may be told.
 struct EstimatorOptions {
-  int64_t batch_size = 128;     ///< B
-  bool replacement = true;      ///< draws with replacement
-  int64_t clusters = 0;         ///< K; 0: K = B
-  int64_t gc_iterations = 10;   ///< A + U steps a refresh
-  int64_t max_memory = 0;       ///< bytes for the factors of a chunk; 0: 1 GiB
+  int64_t batch_size = 128;    ///< B
+  bool replacement = true;     ///< draws with replacement
+  int64_t clusters = 0;        ///< K; 0: K = B
+  int64_t gc_iterations = 10;  ///< A + U steps a refresh
+  int64_t max_memory = 0;      ///< bytes for the factors of a chunk; 0: 1 GiB
 };
 
 /// The names `make_estimator` knows, in the order they are shown: sg-b, sg-2b, svrg, gc.
 const std::vector<std::string>& estimator_names();
 
-/// An estimator by name for a source of N examples. Unknown names and options that cannot hold for N are refused.
-std::unique_ptr<GradientEstimator> make_estimator(const std::string& name, const EstimatorOptions& options,
+/// An estimator by name for a source of N examples. Unknown names and options that cannot hold for
+/// N are refused.
+std::unique_ptr<GradientEstimator> make_estimator(const std::string& name,
+                                                  const EstimatorOptions& options,
                                                   int64_t examples);
 
 }  // namespace gradist

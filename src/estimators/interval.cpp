@@ -1,5 +1,7 @@
 #include "estimators/interval.h"
 
+#include <ATen/TensorOperators.h>
+
 #include <boost/math/distributions/students_t.hpp>
 
 #include <algorithm>

@@ -3,8 +3,10 @@
 #include "estimators/moment_pass.h"
 #include "estimators/sampled_moments.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/randperm.h>
 
 #include <algorithm>

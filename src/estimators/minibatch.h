@@ -6,7 +6,8 @@
 
 namespace gradist {
 
-/// Plain minibatches, (1/n) sum of n uniform draws: SG-B with n = B, SG-2B with n = 2 B. tr Cov = trCov / n with replacement.
+/// Plain minibatches, (1/n) sum of n uniform draws: SG-B with n = B, SG-2B with n = 2 B. tr Cov =
+/// trCov / n with replacement.
 class Minibatch final : public GradientEstimator {
  public:
   Minibatch(std::string name, int64_t examples, int64_t draws, bool replacement)

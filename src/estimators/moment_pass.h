@@ -9,40 +9,48 @@
 
 namespace gradist::detail {
 
-/// The examples one pass visits, stratum by stratum: n_k of the N_k members, all of them in an exact pass.
+/// The examples one pass visits, stratum by stratum: n_k of the N_k members, all of them in an
+/// exact pass.
 struct PassPlan {
-  std::vector<at::Tensor> visited;                ///< K tensors [n_k] int64
-  std::vector<int64_t> sizes;                     ///< N_k
-  const GradientEstimator* stratified = nullptr;  ///< whose design the strata are; null: one stratum of everything
-  const Snapshot* snapshot = nullptr;             ///< measure g_i - g~_i too
+  std::vector<at::Tensor> visited;  ///< K tensors [n_k] int64
+  std::vector<int64_t> sizes;       ///< N_k
+  const GradientEstimator* stratified =
+      nullptr;  ///< whose design the strata are; null: one stratum of everything
+  const Snapshot* snapshot = nullptr;  ///< measure g_i - g~_i too
   bool exact = true;
 };
 
-/// What one pass over examples found, enough for the moments of every estimator that shares it (docs/measuring.md).
+/// What one pass over examples found, enough for the moments of every estimator that shares it
+/// (docs/measuring.md).
 ///
-/// With n of N examples visited and x_i = g_i or g_i - g~_i, the population's variance per coordinate is
-/// (N - 1) / N  n / (n - 1)  (mean x_i^2 - (mean x_i)^2): exact when n = N, unbiased when the n are a uniform sample. Within
-/// strata alike. Intervals are for passes that are not exact.
+/// With n of N examples visited and x_i = g_i or g_i - g~_i, the population's variance per
+/// coordinate is (N - 1) / N  n / (n - 1)  (mean x_i^2 - (mean x_i)^2): exact when n = N, unbiased
+/// when the n are a uniform sample. Within strata alike. Intervals are for passes that are not
+/// exact.
 class MomentPass {
  public:
   MomentPass(GradientSource& source, PassPlan plan, int64_t max_memory);
 
-  /// Moments of an estimator this pass serves: `plan.stratified`, one with `plan.snapshot`, or a plain uniform one (exact
-  /// passes, and passes of one stratum).
+  /// Moments of an estimator this pass serves: `plan.stratified`, one with `plan.snapshot`, or a
+  /// plain uniform one (exact passes, and passes of one stratum).
   Moments moments(const GradientEstimator& estimator) const;
 
   const ParameterList& full_gradient() const { return full_gradient_; }
   double squared_gradient_norm() const { return squared_gradient_norm_; }
-  const at::Tensor& indices() const { return indices_; }              ///< [n], in the order visited
-  const at::Tensor& squared_norms() const { return squared_norms_; }  ///< ||g_i||^2, [n] float64, in that order
+  const at::Tensor& indices() const { return indices_; }  ///< [n], in the order visited
+  const at::Tensor& squared_norms() const {
+    return squared_norms_;
+  }  ///< ||g_i||^2, [n] float64, in that order
   double mean_loss() const { return mean_loss_; }
 
  private:
-  /// Estimates of sums over all N examples of x_i, x_ij^2, ||x_i||^2, and the deviations an interval needs.
+  /// Estimates of sums over all N examples of x_i, x_ij^2, ||x_i||^2, and the deviations an
+  /// interval needs.
   struct Population {
     ParameterList sum, squares;
     std::vector<double> squared_norms;  ///< [L]
-    at::Tensor deviations;              ///< q_i = ||x_i - mean||^2 about the stratum's mean, [n]; inexact passes only
+    at::Tensor
+        deviations;  ///< q_i = ||x_i - mean||^2 about the stratum's mean, [n]; inexact passes only
   };
 
   void visit(GradientSource& source, int64_t max_memory);

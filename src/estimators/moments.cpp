@@ -1,5 +1,6 @@
 #include "estimators/moments.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/where.h>
 
 #include <algorithm>

@@ -2,6 +2,7 @@
 
 #include "estimators/interval.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
@@ -39,7 +40,8 @@ ParameterList to_double(const ParameterList& list) {
   return result;
 }
 
-/// Sums over draws. Deviations for the interval are taken about the mean of a group of draws that fits into memory.
+/// Sums over draws. Deviations for the interval are taken about the mean of a group of draws that
+/// fits into memory.
 class DrawSums {
  public:
   DrawSums(const GradientSource& source, int64_t group)
@@ -72,8 +74,8 @@ class DrawSums {
     kept_.clear();
   }
 
-  ParameterList sum, squares;       ///< sum_r e_rj, sum_r e_rj^2
-  std::vector<double> deviations;   ///< E of them, each with expectation tr Cov
+  ParameterList sum, squares;      ///< sum_r e_rj, sum_r e_rj^2
+  std::vector<double> deviations;  ///< E of them, each with expectation tr Cov
 
  private:
   const GradientSource& source_;
@@ -81,7 +83,8 @@ class DrawSums {
   std::vector<ParameterList> kept_;
 };
 
-/// Draws whose float64 estimates fit into memory together: all of them, or equal groups of at least two.
+/// Draws whose float64 estimates fit into memory together: all of them, or equal groups of at least
+/// two.
 int64_t group_size(const GradientSource& source, const MeasureOptions& options) {
   const auto budget = options.max_memory > 0 ? options.max_memory : kDefaultMemory;
   const auto fitting = std::max<int64_t>(2, budget / (8 * source.parameter_count()));
@@ -107,9 +110,9 @@ Moments faghri_moments(const ParameterList& other_mean, const DrawSums& sums, Mo
   const auto count = static_cast<double>(draws);
   double normalized = 0, parameters = 0;
   for (size_t l = 0; l < sums.sum.size(); ++l) {
-    const auto deviations = (sums.squares[l] - other_mean[l] * sums.sum[l] * 2 +
-                             other_mean[l].square() * count)
-                                .clamp_min(0);
+    const auto deviations =
+        (sums.squares[l] - other_mean[l] * sums.sum[l] * 2 + other_mean[l].square() * count)
+            .clamp_min(0);
     inputs.layer_traces.push_back(deviations.sum().item<double>() / count);
     normalized += (deviations / (sums.squares[l] + kFaghriFloor)).sum().item<double>();
     parameters += static_cast<double>(deviations.numel());

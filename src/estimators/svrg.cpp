@@ -3,6 +3,7 @@
 #include "gradients/accumulator.h"
 #include "gradients/visit.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 
 namespace gradist {

@@ -6,8 +6,9 @@
 
 namespace gradist {
 
-/// Stochastic variance reduced gradient (Johnson and Zhang 2013): (1/B) sum (g_i - g~_i) + g~, the snapshot's full gradient
-/// g~ corrected by a minibatch of differences. tr Cov = trCov of (g_i - g~_i) / B with replacement.
+/// Stochastic variance reduced gradient (Johnson and Zhang 2013): (1/B) sum (g_i - g~_i) + g~, the
+/// snapshot's full gradient g~ corrected by a minibatch of differences. tr Cov = trCov of (g_i -
+/// g~_i) / B with replacement.
 class Svrg final : public GradientEstimator {
  public:
   Svrg(int64_t examples, int64_t batch_size, bool replacement, int64_t max_memory = 0)

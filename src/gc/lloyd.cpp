@@ -4,6 +4,7 @@
 #include "gc/rank1_centers.h"
 #include "gradients/visit.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/argsort.h>
 #include <ATen/ops/empty.h>

@@ -2,6 +2,7 @@
 
 #include "gradients/one_by_one.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/autograd.h>

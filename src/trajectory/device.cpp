@@ -5,6 +5,9 @@
 #include <c10/util/Exception.h>
 #include <dlfcn.h>
 
+#include <algorithm>
+#include <thread>
+
 namespace gradist {
 
 namespace {
@@ -13,6 +16,9 @@ namespace {
 // thread, a step of MNIST's MLP (700 MFLOP) with two; between 30 and 100 MFLOP it makes no
 // difference.
 constexpr double kSmallStep = 5e7;
+
+// OpenMP's threads wait for each other in loops: with 100 for a CPU a step takes minutes.
+constexpr int64_t kThreadsOfACpu = 8;
 
 bool has_cuda() {
   if (!at::hasCUDA()) {
@@ -27,6 +33,12 @@ void check_device(const std::string& device) {
   TORCH_CHECK_VALUE(
       device != "cuda" || has_cuda(),
       "device = cuda, must be cpu where this torch has no CUDA or finds no CUDA device");
+}
+
+void check_threads(int64_t threads) {
+  const int64_t limit = kThreadsOfACpu * std::max(1U, std::thread::hardware_concurrency());
+  TORCH_CHECK_VALUE(threads <= limit, "threads = ", threads, ", must be <= ", limit, ", ",
+                    kThreadsOfACpu, " for each CPU of this machine");
 }
 
 int64_t threads_for(double flops_per_step) {

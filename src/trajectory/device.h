@@ -9,6 +9,9 @@ namespace gradist {
 /// the library of a CUDA build of torch is loaded here, the first time "cuda" is asked for.
 void check_device(const std::string& device);
 
+/// Refuses more threads than this machine's CPUs could ever use.
+void check_threads(int64_t threads);
+
 /// CPU threads for steps of so many floating-point operations: one for small ones, where waking a
 /// second costs more than it saves, else as many as torch would take.
 int64_t threads_for(double flops_per_step);

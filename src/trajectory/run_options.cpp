@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <optional>
 #include <sstream>
 
@@ -33,11 +34,20 @@ std::optional<Duplicates> parse_duplicates(const std::string& text) {
   return valid ? std::optional(duplicates) : std::nullopt;
 }
 
+/// Options are a page; what is longer is another file, or a device without end.
+constexpr size_t kLongestConfig = size_t{1} << 20;
+
 std::string read_config_file(const std::string& path, const OptionOrigin& origin) {
+  std::error_code ignored;
   std::ifstream file(path, std::ios::binary);
-  TORCH_CHECK_VALUE(file.is_open() && !std::filesystem::is_directory(path), origin,
+  TORCH_CHECK_VALUE(file.is_open() && !std::filesystem::is_directory(path, ignored), origin,
                     "config = ", path, ", must be a readable TOML file");
-  return {std::istreambuf_iterator<char>(file), {}};
+  std::string document(kLongestConfig + 1, '\0');
+  file.read(document.data(), static_cast<std::streamsize>(document.size()));
+  document.resize(static_cast<size_t>(file.gcount()));
+  TORCH_CHECK_VALUE(document.size() <= kLongestConfig, origin, "config = ", path,
+                    ", must be a TOML file of at most ", kLongestConfig, " bytes");
+  return document;
 }
 
 const Preset& find_preset(const std::string& name, const OptionOrigin& origin) {
@@ -55,6 +65,32 @@ const Preset& find_preset(const std::string& name, const OptionOrigin& origin) {
 template <class T>
 void refuse(const char* name, const T& value, const std::string& rule) {
   TORCH_CHECK_VALUE(false, name, " = ", value, ", ", rule);
+}
+
+/// Optimiser and network compute in float32.
+void check_float(const char* name, double value) {
+  if (value > static_cast<double>(std::numeric_limits<float>::max())) {
+    refuse(name, value, "must fit into a 32-bit float");
+  }
+}
+
+/// A subset sees up to this many examples of every cluster, see measurement.cpp.
+constexpr int64_t kSeenOfEachCluster = 4;
+
+void check_subset(const RunOptions& options, int64_t examples) {
+  if (options.measure_examples > examples) {
+    refuse("measure-examples", options.measure_examples,
+           "must be <= " + std::to_string(examples) + ", the number of training examples");
+  }
+  const auto& names = options.estimator;
+  const int64_t clusters = options.clusters > 0 ? options.clusters : options.batch_size;
+  const int64_t least = std::min(kSeenOfEachCluster * clusters, examples);
+  if (std::find(names.begin(), names.end(), "gc") != names.end() &&
+      options.measure_examples < least) {
+    refuse("measure-examples", options.measure_examples,
+           "must be >= " + std::to_string(least) + ", " + std::to_string(kSeenOfEachCluster) +
+               " for each of the " + std::to_string(clusters) + " clusters of gc");
+  }
 }
 
 void check_without_replacement(const RunOptions& options, int64_t examples) {
@@ -146,7 +182,10 @@ void check_run_options(const RunOptions& options) {
   }
   validate(data_options(options));
   validate(model_options(options));
+  check_float("lr", options.lr);
+  check_float("weight-decay", options.weight_decay);
   check_device(options.device);
+  check_threads(options.threads);
   if (!options.out.empty()) {
     check_trace_place(options.out, options.overwrite);
   }
@@ -165,8 +204,8 @@ void check_sizes(const RunOptions& options, int64_t examples) {
            "must be <= batch-size = " + std::to_string(options.batch_size) +
                ", for every cluster needs a draw");
   }
-  if (options.measure == "subset" && options.measure_examples > examples) {
-    refuse("measure-examples", options.measure_examples, "must be <= " + limit);
+  if (options.measure == "subset") {
+    check_subset(options, examples);
   }
   check_without_replacement(options, examples);
 }

@@ -132,7 +132,7 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
   visit({"lr-drop", "iterations at which the learning rate drops", training}, self.lr_drop,
         each_at_least(1));
   visit({"lr-drop-factor", "what a drop multiplies the learning rate by", training},
-        self.lr_drop_factor, greater_than(0.0));
+        self.lr_drop_factor, in_half_open_above(0.0, 1.0));
 
   const char* estimators = "Estimators";
   visit({"estimator", "gradient estimators to measure", estimators}, self.estimator,
@@ -152,8 +152,8 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
   visit({"measure", "one pass over all examples, over some, or sampled estimates", measuring},
         self.measure, one_of(measure_names()));
   visit({"measure-examples", "examples n of --measure subset", measuring}, self.measure_examples,
-        at_least<int64_t>(2));
-  visit({"draws", "estimates E of --measure sampled", measuring}, self.draws, at_least<int64_t>(2));
+        at_least<int64_t>(3));
+  visit({"draws", "estimates E of --measure sampled", measuring}, self.draws, at_least<int64_t>(3));
   visit({"protocol",
          "faghri: the normalized variance as the paper computed it (implies --measure sampled)",
          measuring},
@@ -162,11 +162,10 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
   const char* run = "Run";
   visit({"seed", "of everything random", run}, self.seed, anything<uint64_t>());
   visit({"device", "where the network lives", run}, self.device, one_of({"cpu", "cuda"}));
-  visit({"threads", "CPU threads; 0: by problem size", run}, self.threads,
-        in_closed<int64_t>(0, 4096));
+  visit({"threads", "CPU threads; 0: by problem size", run}, self.threads, at_least<int64_t>(0));
   visit({"max-memory", "bytes for the factors of a chunk, such as 2G; 0: 1G", run}, self.max_memory,
-        anything<ByteSize>());
-  visit({"out", "trace to write (HDF5)", run}, self.out, anything<std::string>());
+        default_or_at_least(ByteSize{int64_t{1} << 20}));
+  visit({"out", "trace to write (HDF5); empty: none", run}, self.out, anything<std::string>());
   visit({"overwrite", "replace an existing trace", run}, self.overwrite, anything<bool>());
 }
 

@@ -211,6 +211,8 @@ class Loop {
                    [](const auto& estimator) { return estimator.get(); });
     Measurement measurement =
         gradist::measure(source_, estimators, measure_options(options_), measuring_);
+    // A finite loss may have gradients that are not, whose variances would look like zeros.
+    check_finite("gradient", squared_norm(measurement.full_gradient));
     step.estimators = options_.estimator;
     step.moments = std::move(measurement.moments);
     step.squared_norms = measurement.squared_norms;

@@ -164,6 +164,14 @@ def test_works_under_no_grad_and_in_float32():
     assert m["sg-b"].average_variance == pytest.approx(exact["sg-b"].average_variance, rel=1e-4)
 
 
+def test_works_in_inference_mode():
+    model, inputs, targets = models.make("mlp")
+    exact = gradist.measure(model, LOSS, (inputs, targets), estimators=["sg-b", "gc"], batch_size=BATCH_SIZE)
+    with torch.inference_mode():
+        m = gradist.measure(model, LOSS, (inputs, targets), estimators=["sg-b", "gc"], batch_size=BATCH_SIZE)
+    assert m["gc"].average_variance == exact["gc"].average_variance
+
+
 def batch_norm_model():
     model, inputs, targets = models.make("batch norm in eval mode", examples=40)
     return model.train(), inputs, targets
@@ -222,7 +230,16 @@ def test_functional_dependence_between_examples_is_found():
         ({"data": (torch.zeros(3, 4), torch.zeros(2))}, "agree in dimension 0"),
         ({"data": (torch.zeros(0, 4), torch.zeros(0))}, "not be empty"),
         ({"data": ("text", torch.zeros(2))}, "must be tensors"),
+        ({"data": torch.zeros(3, 4)}, "a pair (inputs, targets)"),
         ({"model": nn.Tanh()}, "no parameter"),
+        ({"model": torch.tanh}, "torch.nn.Module"),
+        ({"model": nn.Linear(4, 3).bfloat16()}, "torch.float32 or torch.float64"),
+        ({"loss_fn": lambda outputs, targets: LOSS(outputs, targets).detach()}, "do not depend"),
+        ({"loss_fn": lambda outputs, targets: LOSS(outputs, targets).long()}, "do not depend"),
+        ({"loss_fn": lambda outputs, targets: LOSS(outputs, targets) * math.nan}, "not finite"),
+        ({"clustering": [0, 1]}, "gradist.Clustering"),
+        ({"clusters": -1}, "clusters = -1"),
+        ({"seed": -1}, "seed = -1"),
     ],
 )
 def test_mistakes_are_value_errors_of_one_line(change, message):

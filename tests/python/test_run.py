@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from conftest import SMALL_RUN
 
 import gradist
@@ -26,6 +27,25 @@ def test_without_out_the_trace_is_temporary():
     assert len(trace["gc"].average_variance) == 5
     trace.close()
     assert not os.path.exists(folder)
+
+
+def test_options_may_be_numpy_and_torch_values():
+    options = {"hidden": np.array([6, 5]), "lr": np.float64(0.01), "replacement": np.bool_(False), "seed": torch.tensor(3)}
+    config = gradist.run(**SMALL_RUN | options).config
+    assert (config["hidden"], config["lr"], config["replacement"], config["seed"]) == ([6, 5], 0.01, False, 3)
+
+
+def test_an_empty_out_is_refused_before_any_work():
+    with pytest.raises(ValueError, match="out = '', must name a file"):
+        gradist.run(**SMALL_RUN, out="")
+
+
+def test_file_names_may_be_any_bytes(tmp_path):
+    path = os.fsencode(tmp_path) + b"/\xff.h5"
+    with gradist.run(**SMALL_RUN, out=path) as trace:
+        assert os.fsencode(trace.path) == path
+    words = [os.fsencode(sys.executable), b"-m", b"gradist", b"info", path]
+    assert subprocess.run(words, capture_output=True).stdout.startswith(path + b": gradist trace")
 
 
 def test_a_run_is_repeated_bit_for_bit_and_its_config_reruns_it():

@@ -53,6 +53,25 @@ def test_names_that_are_not_there(synthetic):
     assert not hasattr(synthetic["gc"], "ci_low") and "ci_low" not in synthetic["gc"]
 
 
+def test_a_missing_dataset_is_a_missing_key(synthetic):
+    assert synthetic.gradients.get("nothing") is None
+    with pytest.raises(KeyError, match="gradients/nothing"):
+        synthetic.gradients["nothing"]
+
+
+def test_a_closed_trace_says_so(synthetic_path):
+    with gradist.open(synthetic_path) as trace:
+        pass
+    for use in (lambda: trace.iterations, lambda: trace.estimators, lambda: trace.parameters):
+        with pytest.raises(ValueError, match="the trace is closed"):
+            use()
+
+
+def test_a_folder_is_no_trace(tmp_path):
+    with pytest.raises(OSError, match="is a folder"):
+        gradist.open(tmp_path)
+
+
 def test_rows_that_are_not_complete_are_not_shown(synthetic_path, tmp_path):
     path = shutil.copy(synthetic_path, tmp_path / "growing.h5")
     with h5py.File(path, "a") as file:

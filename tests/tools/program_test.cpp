@@ -97,6 +97,9 @@ TEST_F(ProgramTest, RefusesBadOptionsInOneLine) {
   EXPECT_EQ(refused_run({"--lr", "--momentum", "0.5"}), "--lr, must be followed by a value");
   EXPECT_EQ(refused_run({"--lr", "1", "--lr", "2"}), "--lr = 2, must be given only once");
   EXPECT_EQ(refused_run({"extra"}), "extra, must be an option of gradist run (they begin with --)");
+  EXPECT_EQ(refused_run({""}), "\"\", must be an option of gradist run (they begin with --)");
+  EXPECT_EQ(refused_run({"--preset", ""}), "--preset = \"\", must not be empty");
+  EXPECT_EQ(refused_run({"--config", ""}), "--config = \"\", must not be empty");
   EXPECT_EQ(refused_run({"--quiet=yes"}), "--quiet, must stand without a value");
   EXPECT_EQ(refused_run({"--overwrite=maybe"}), "--overwrite = maybe, must be yes or no");
   EXPECT_EQ(refused_run({"--batch-size", "0"}), "--batch-size = 0, must be >= 1");
@@ -109,6 +112,22 @@ TEST_F(ProgramTest, RefusesBadOptionsInOneLine) {
   EXPECT_EQ(refused_run({"--protocol", "faghri", "--measure", "exact"}),
             "protocol = faghri, must be none where measure = exact (it needs sampled)");
   EXPECT_FALSE(std::filesystem::exists(out));
+}
+
+TEST_F(ProgramTest, ANetworkBeyondAllMemoryIsOneLine) {
+  for (const char* widths : {"99999999999", "9223372036854775807"}) {
+    const Outcome outcome = program({"run", "--hidden", widths, "--out", out});
+    EXPECT_EQ(outcome.status, kFailed);
+    EXPECT_EQ(outcome.err,
+              "gradist: out of memory; a smaller network or a smaller --max-memory needs less\n");
+    EXPECT_FALSE(std::filesystem::exists(out));
+  }
+}
+
+TEST_F(ProgramTest, TheHintQuotesAPathThatNeedsIt) {
+  EXPECT_EQ(detail::shell_word("runs/ü-1.h5"), "runs/ü-1.h5");
+  EXPECT_EQ(detail::shell_word("my 'best' run.h5"), "'my '\\''best'\\'' run.h5'");
+  EXPECT_EQ(detail::python_text("a\"b\\c"), "\"a\\\"b\\\\c\"");
 }
 
 TEST_F(ProgramTest, RefusesBadPathsInOneLine) {

@@ -3,6 +3,7 @@
 #include "data/files.h"
 #include "support/value_error.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -82,6 +83,26 @@ TEST(RunOptionsTest, RefusesFilesThatAreNone) {
             "--preset = faghri, must be one of faghri-mnist-mlp");
 }
 
+TEST(RunOptionsTest, RefusesConfigsWithoutEnd) {
+  EXPECT_EQ(refusal([] { resolved({}, "", "/dev/zero"); }),
+            "--config = /dev/zero, must be a TOML file of at most 1048576 bytes");
+}
+
+TEST(RunOptionsTest, RefusesNumbersThatCannotWork) {
+  const auto refused = [](const std::string& name, const std::string& value) {
+    return refusal([&] { check_run_options(resolved({{name, value}, {"out", ""}})); });
+  };
+  EXPECT_EQ(refused("draws", "2"), "--draws = 2, must be >= 3");
+  EXPECT_EQ(refused("measure-examples", "2"), "--measure-examples = 2, must be >= 3");
+  EXPECT_EQ(refused("max-memory", "1K"), "--max-memory = 1K, must be 0 or >= 1M");
+  EXPECT_EQ(refused("max-memory", "1M"), "");
+  EXPECT_EQ(refused("lr-drop-factor", "10"), "--lr-drop-factor = 10, must lie in (0, 1]");
+  EXPECT_EQ(refused("lr", "1e39"), "lr = 1e+39, must fit into a 32-bit float");
+  EXPECT_EQ(refused("weight-decay", "1e39"), "weight-decay = 1e+39, must fit into a 32-bit float");
+  EXPECT_THAT(refused("threads", "1000000"),
+              ::testing::MatchesRegex("threads = 1000000, must be <= [0-9]+, 8 for each CPU .*"));
+}
+
 TEST(RunOptionsTest, ChecksStructsThatNoTextFilled) {
   RunOptions options;
   options.out.clear();
@@ -106,6 +127,11 @@ TEST(RunOptionsTest, ChecksSizesAgainstTheTrainingSet) {
             "clusters = 65, must be <= batch-size = 64, for every cluster needs a draw");
   EXPECT_EQ(refused({{"measure", "subset"}, {"measure-examples", "101"}}),
             "measure-examples = 101, must be <= 100, the number of training examples");
+  EXPECT_EQ(refused({{"measure", "subset"}, {"measure-examples", "99"}}),
+            "measure-examples = 99, must be >= 100, 4 for each of the 64 clusters of gc");
+  EXPECT_EQ(refused({{"measure", "subset"}, {"measure-examples", "39"}, {"clusters", "10"}}),
+            "measure-examples = 39, must be >= 40, 4 for each of the 10 clusters of gc");
+  EXPECT_EQ(refused({{"measure", "subset"}, {"measure-examples", "3"}, {"estimator", "svrg"}}), "");
   EXPECT_EQ(refused({{"replacement", "no"}}),
             "replacement = no, must be yes where sg-2b draws 128 of 100 examples");
   EXPECT_EQ(refused({{"replacement", "no"}, {"estimator", "sg-b"}}), "");

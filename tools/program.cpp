@@ -4,6 +4,7 @@
 
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <new>
@@ -77,6 +78,12 @@ bool is_lack_of_memory(const std::string& message) {
          message.find("Storage size calculation overflowed") != std::string::npos;
 }
 
+/// A name with a line break in it would make two lines of one error.
+std::string on_one_line(std::string text) {
+  std::replace(text.begin(), text.end(), '\n', '?');
+  return text;
+}
+
 int fail(const ProgramFaces& faces, int status, const std::string& message) {
   faces.err << "gradist: " << message.substr(0, message.find('\n')) << std::endl;
   return status;
@@ -88,7 +95,7 @@ int run_program(const std::vector<std::string>& arguments, const ProgramFaces& f
   try {
     return run_to_the_last_byte(arguments, faces);
   } catch (const c10::ValueError& error) {
-    return fail(faces, kRefused, error.what_without_backtrace());
+    return fail(faces, kRefused, on_one_line(error.what_without_backtrace()));
   } catch (const c10::Error& error) {
     const std::string message = error.what_without_backtrace();
     return fail(faces, kFailed, is_lack_of_memory(message) ? kOutOfMemory : message);

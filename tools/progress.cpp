@@ -28,15 +28,36 @@ void PlainProgress::begin(const RunInfo& info) {
   stream_ << "gradist run: " << describe(info) << std::endl;
 }
 
-void PlainProgress::logged(const TrajectoryStep& step) { train_loss_ = step.train_loss; }
-
-void PlainProgress::progressed(int64_t iteration, int64_t total) {
+bool PlainProgress::due() {
   const auto now = Clock::now();
   if (now - shown_ < kBetweenLines) {
-    return;
+    return false;
   }
   shown_ = now;
-  const double elapsed = std::chrono::duration<double>(now - start_).count();
+  return true;
+}
+
+// A refresh or a measurement of a large data set takes minutes in which no step is made.
+void PlainProgress::refreshed(const RefreshEvent& event) {
+  if (due()) {
+    stream_ << "iteration " << event.iteration << ", " << event.estimator << " refreshed in "
+            << detail::duration(event.seconds) << std::endl;
+  }
+}
+
+void PlainProgress::logged(const TrajectoryStep& step) {
+  train_loss_ = step.train_loss;
+  if (due()) {
+    stream_ << "iteration " << step.iteration << ", measured, train loss "
+            << detail::significant(train_loss_) << std::endl;
+  }
+}
+
+void PlainProgress::progressed(int64_t iteration, int64_t total) {
+  if (!due()) {
+    return;
+  }
+  const double elapsed = std::chrono::duration<double>(Clock::now() - start_).count();
   const double left =
       elapsed * static_cast<double>(total - iteration) / static_cast<double>(iteration);
   stream_ << "iteration " << iteration << " of " << total << ", train loss "

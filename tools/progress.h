@@ -14,11 +14,15 @@ class PlainProgress final : public Observer {
   explicit PlainProgress(std::ostream& stream);
 
   void begin(const RunInfo& info) override;
+  void refreshed(const RefreshEvent& event) override;
   void logged(const TrajectoryStep& step) override;
   void progressed(int64_t iteration, int64_t total) override;
 
  private:
   using Clock = std::chrono::steady_clock;
+
+  /// Whether a line is due; then the next one is due a few seconds from now.
+  bool due();
 
   std::ostream& stream_;
   Clock::time_point start_, shown_;

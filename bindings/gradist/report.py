@@ -118,7 +118,9 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         with open_trace(options.trace) as trace:
-            return _write(trace, options)
+            status = _write(trace, options)
+        sys.stdout.flush()
+        return status
     except (OSError, ValueError) as error:
         print(f"gradist report: {_one_line(error)}", file=sys.stderr)
         return 2
@@ -250,8 +252,10 @@ def _replace(target: Path, text: str) -> None:
 
 def _one_line(error: Exception) -> str:
     """What Python says about a file as `file: reason`, without its numbers and quotes."""
+    if isinstance(error, KeyError) and error.args:
+        return str(error.args[0])
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}"
+        return f"{error.filename or 'standard output'}: {error.strerror}"
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 

@@ -30,7 +30,7 @@ struct StratumSpread {
   double unseen = 1;  ///< 1 - n_k / N_k: what a finite population leaves of the variance of s_k^2
 };
 
-/// Bootstrap-t interval of log v, Efron and Tibshirani 1993, section 12.5: exp(log v - t se / v)
+/// Bootstrap-t interval of log v, [Efron93] section 12.5: exp(log v - t se / v)
 /// with the quantiles of t* = log(v* / v) / (se* / v*) over 399 resamples of the q_i within strata.
 /// A sample of a heavy tail that misses the largest examples has v and se too small together; t*
 /// leans to the left then, and the interval reaches further up. Neither side is shorter than

@@ -466,6 +466,9 @@ void check_trace_place(const std::string& path, bool overwrite) {
   const fs::file_status status = fs::status(path, ignored);
   TORCH_CHECK_VALUE(!fs::exists(status) || fs::is_regular_file(status), "out = ", path,
                     ", must be a regular file");
+  // Replacing it needs no permission of its own, but write-protecting it meant something.
+  TORCH_CHECK_VALUE(!fs::exists(status) || !overwrite || access(path.c_str(), W_OK) == 0,
+                    "out = ", path, ", must be writable to be overwritten");
   TORCH_CHECK_VALUE(!fs::exists(status) || overwrite, "out = ", path,
                     ", must not exist without overwrite");
 }

@@ -126,6 +126,16 @@ def test_the_command_writes_figures(synthetic_path, tmp_path, format, magic):
     assert all(each.read_bytes().startswith(magic) for each in (tmp_path / "figures").iterdir())
 
 
+def test_a_trace_that_lacks_a_dataset_is_refused_in_one_line(synthetic_path, tmp_path, capsys):
+    path = shutil.copy(synthetic_path, tmp_path / "trace.h5")
+    with h5py.File(path, "a") as file:
+        del file["trajectory/iteration"]
+    assert report.main([str(path), "-o", str(tmp_path / "report.html")]) == 2
+    assert capsys.readouterr().err == (
+        f"gradist report: {path}: damaged or no complete trace ({path} has no trajectory/iteration)\n"
+    )
+
+
 @pytest.mark.parametrize(
     "words, message",
     [

@@ -36,7 +36,7 @@ at::Tensor deviations(const GradientBatch& batch, const std::vector<Segment>& se
     }
     const auto about_mean =
         norms.slice(0, segment.begin, segment.end) - part.inner(mean).to(at::kCPU) * 2 + mean_norm;
-    // An example alone in its segment says nothing about its mean; zero is the safe side.
+    // An example alone in its segment has no mean to deviate from; from zero is the safe side.
     const auto raw = m > 1 ? about_mean : norms.slice(0, segment.begin, segment.end);
     const double scale = m > 1 ? m / (m - 1) * (n - 1) / n : 1.0;
     result.slice(0, segment.begin, segment.end).copy_(raw.clamp_min(0) * scale);
@@ -99,7 +99,7 @@ std::vector<double> MomentPass::within_weights() const {
   return weights;
 }
 
-void MomentPass::visit(GradientSource& source, int64_t max_memory) {
+MomentAccumulator::Options MomentPass::accumulator_options() const {
   MomentAccumulator::Options options;
   options.within_weights = within_weights();
   for (size_t k = 0; k < plan_.sizes.size(); ++k) {
@@ -108,15 +108,21 @@ void MomentPass::visit(GradientSource& source, int64_t max_memory) {
     options.visit_weights.push_back(
         seen > 0 ? static_cast<double>(plan_.sizes[k]) / static_cast<double>(seen) : 0.0);
   }
-  MomentAccumulator sums(source.parameters(), options);
+  return options;
+}
 
-  auto form = DifferenceForm::kZero;
-  if (plan_.snapshot != nullptr) {
-    form = choose_difference_form(source, *plan_.snapshot);
-    if (!plan_.exact && form == DifferenceForm::kExpanded) {
-      form = DifferenceForm::kStable;  // the expanded form's last sum is over all examples
-    }
+DifferenceForm MomentPass::difference_form(GradientSource& source) const {
+  if (plan_.snapshot == nullptr) {
+    return DifferenceForm::kZero;
   }
+  const auto form = choose_difference_form(source, *plan_.snapshot);
+  // The expanded form's last sum is over all examples.
+  return !plan_.exact && form == DifferenceForm::kExpanded ? DifferenceForm::kStable : form;
+}
+
+void MomentPass::visit(GradientSource& source, int64_t max_memory) {
+  MomentAccumulator sums(source.parameters(), accumulator_options());
+  const auto form = difference_form(source);
   DifferenceSums difference_sums(source.parameters(), form, visited_,
                                  static_cast<double>(examples_) / static_cast<double>(visited_));
 
@@ -132,16 +138,17 @@ void MomentPass::visit(GradientSource& source, int64_t max_memory) {
     if (!plan_.exact) {
       gradient_deviations.push_back(deviations(batch, segments, plan_.visited));
     }
-    if (form != DifferenceForm::kZero) {
-      const auto at_snapshot = [&] {
-        const ParameterSwap swap(source, plan_.snapshot->parameters);
-        return source.gradients(indices);
-      }();
-      difference_sums.add(batch, at_snapshot, c + 1 == chunks.size());
-      if (!plan_.exact) {
-        difference_deviations.push_back(
-            deviations(batch.difference(at_snapshot), segments, plan_.visited));
-      }
+    if (form == DifferenceForm::kZero) {
+      continue;
+    }
+    const auto at_snapshot = [&] {
+      const ParameterSwap swap(source, plan_.snapshot->parameters);
+      return source.gradients(indices);
+    }();
+    difference_sums.add(batch, at_snapshot, c + 1 == chunks.size());
+    if (!plan_.exact) {
+      difference_deviations.push_back(
+          deviations(batch.difference(at_snapshot), segments, plan_.visited));
     }
   }
 

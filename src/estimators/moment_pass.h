@@ -1,5 +1,6 @@
 #pragma once
 
+#include "estimators/difference_sums.h"
 #include "estimators/gradient_estimator.h"
 #include "estimators/moments.h"
 #include "gradients/accumulator.h"
@@ -37,10 +38,11 @@ class MomentPass {
 
   const ParameterList& full_gradient() const { return full_gradient_; }
   double squared_gradient_norm() const { return squared_gradient_norm_; }
-  const at::Tensor& indices() const { return indices_; }  ///< [n], in the order visited
-  const at::Tensor& squared_norms() const {
-    return squared_norms_;
-  }  ///< ||g_i||^2, [n] float64, in that order
+
+  /// The examples visited, [n] in that order, and their ||g_i||^2, [n] float64.
+  const at::Tensor& indices() const { return indices_; }
+  const at::Tensor& squared_norms() const { return squared_norms_; }
+
   double mean_loss() const { return mean_loss_; }
 
  private:
@@ -49,8 +51,8 @@ class MomentPass {
   struct Population {
     ParameterList sum, squares;
     std::vector<double> squared_norms;  ///< [L]
-    at::Tensor
-        deviations;  ///< q_i = ||x_i - mean||^2 about the stratum's mean, [n]; inexact passes only
+    /// q_i = ||x_i - mean||^2 about the stratum's mean, [n]; only when the pass is not exact.
+    at::Tensor deviations;
   };
 
   void visit(GradientSource& source, int64_t max_memory);
@@ -58,6 +60,8 @@ class MomentPass {
   Moments uniform_moments(const GradientEstimator& estimator) const;
   Moments stratified_moments() const;
   std::vector<double> within_weights() const;
+  MomentAccumulator::Options accumulator_options() const;
+  DifferenceForm difference_form(GradientSource& source) const;
   void add_stratified_interval(Moments& moments) const;
   MomentInputs common_inputs() const;
 

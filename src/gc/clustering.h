@@ -16,15 +16,13 @@ class Clustering {
   /// given.
   explicit Clustering(const at::Tensor& assignments, int64_t clusters = 0);
 
-  int64_t examples() const { return assignments_.numel(); }  ///< N
-  int64_t clusters() const {
-    return static_cast<int64_t>(sizes_.size());
-  }                                                               ///< K, empty ones counted
-  const at::Tensor& assignments() const { return assignments_; }  ///< [N] int64
-  const std::vector<int64_t>& sizes() const { return sizes_; }    ///< N_k
-  const std::vector<at::Tensor>& members() const {
-    return members_;
-  }  ///< K tensors [N_k], ascending
+  int64_t examples() const { return assignments_.numel(); }                 ///< N
+  int64_t clusters() const { return static_cast<int64_t>(sizes_.size()); }  ///< K, empty ones too
+  const at::Tensor& assignments() const { return assignments_; }            ///< [N] int64
+  const std::vector<int64_t>& sizes() const { return sizes_; }              ///< N_k
+
+  /// The examples of each cluster, ascending: K tensors [N_k] int64.
+  const std::vector<at::Tensor>& members() const { return members_; }
 
   /// J = sum_k N_k SSE_k after each step of the algorithm that made it; `objective` is J of the
   /// assignments, exact.

@@ -36,13 +36,14 @@ class MomentAccumulator {
   void add(const GradientBatch& batch, const at::Tensor& squared_norms,
            const std::vector<Segment>& segments);
 
-  const ParameterList& sum() const { return sum_; }                   ///< L tensors, float64
-  const ParameterList& squares() const { return squares_; }           ///< L tensors, float64
-  const ParameterList& within() const { return within_; }             ///< L tensors, float64
-  const at::Tensor& squared_norms() const { return squared_norms_; }  ///< R, [L, K] float64
-  const at::Tensor& stratum_sum_squared_norms() const {
-    return sum_squared_norms_;
-  }  ///< ||S_kl||^2, [L, K] float64
+  /// The sums per coordinate, L tensors in float64 each.
+  const ParameterList& sum() const { return sum_; }
+  const ParameterList& squares() const { return squares_; }
+  const ParameterList& within() const { return within_; }
+
+  /// R_kl and ||S_kl||^2, [L, K] float64.
+  const at::Tensor& squared_norms() const { return squared_norms_; }
+  const at::Tensor& stratum_sum_squared_norms() const { return sum_squared_norms_; }
 
  private:
   void add_parameter(size_t parameter, const FactoredGradients& gradients,

@@ -109,8 +109,8 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
   visit({"data", "data set", data}, self.data, one_of(data_names()));
   visit({"data-dir", "folder of the data set's own files", data}, self.data_dir,
         anything<std::string>());
-  visit({"label-corruption", "fraction of training labels drawn anew", data}, self.label_corruption,
-        in_closed(0.0, 1.0));
+  visit({"label-corruption", "fraction of training labels changed to another class", data},
+        self.label_corruption, in_closed(0.0, 1.0));
   visit({"duplicates", "n,x: n points repeated until they are the fraction x of the training set",
          data},
         self.duplicates, duplicates_rule());

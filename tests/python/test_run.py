@@ -44,6 +44,8 @@ def test_file_names_may_be_any_bytes(tmp_path):
     path = os.fsencode(tmp_path) + b"/\xff.h5"
     with gradist.run(**SMALL_RUN, out=path) as trace:
         assert os.fsencode(trace.path) == path
+    with pytest.raises(ValueError, match="must not exist without overwrite"):
+        gradist.run(**SMALL_RUN, out=path)
     words = [os.fsencode(sys.executable), b"-m", b"gradist", b"info", path]
     assert subprocess.run(words, capture_output=True).stdout.startswith(path + b": gradist trace")
 

@@ -134,8 +134,9 @@ TEST_F(ProgramTest, RefusesBadPathsInOneLine) {
   const std::string nowhere = folder / "none";
   EXPECT_EQ(refused({"run", "--out", nowhere + "/trace.h5"}),
             "out = " + nowhere + "/trace.h5, must be in an existing folder");
-  EXPECT_EQ(refused({"run", "--out", folder / "two\nlines/trace.h5"}),
-            "out = " + (folder / "two?lines/trace.h5").string() + ", must be in an existing folder");
+  EXPECT_EQ(
+      refused({"run", "--out", folder / "two\nlines/trace.h5"}),
+      "out = " + (folder / "two?lines/trace.h5").string() + ", must be in an existing folder");
   EXPECT_EQ(refused_run({"--config", nowhere}),
             "--config = " + nowhere + ", must be a readable TOML file");
   EXPECT_THAT(refused_run({"--data", "mnist", "--data-dir", nowhere}), HasSubstr(nowhere));

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 from gradist.trace import Trace
@@ -369,7 +369,10 @@ def _log_scale(axes: Axes, values: Iterable[Array]) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
     if seen.max() / seen.min() < _NARROW:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7) if seen.max() / seen.min() < 10 else (1, 2, 5)))
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        if seen.max() < 1e-3:
+            axes.yaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf)))
+        else:
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
 def _estimator_legend(figure: Figure, estimators: Sequence[str]) -> None:

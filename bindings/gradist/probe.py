@@ -45,7 +45,7 @@ class ModelSource:
             if each.dtype not in (torch.float32, torch.float64):
                 raise ValueError(f"parameter {name!r} is {each.dtype}, must be torch.float32 or torch.float64")
         self.parameter_names = [name for name, _ in named]
-        self.parameters = [each for _, each in named]
+        self.parameters: list[Tensor] = [each for _, each in named]
         self.coverage: dict[str, str] = {}
 
     def losses(self, indices: Tensor) -> Tensor:

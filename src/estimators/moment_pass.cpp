@@ -189,7 +189,7 @@ void MomentPass::finish(const MomentAccumulator& sums) {
       const auto column = static_cast<int64_t>(k);
       const auto norms = sums.squared_norms()[l][column].item<double>();
       const auto scatter =
-          std::max(0.0, norms - sums.stratum_sum_squared_norms()[l][column].item<double>() / seen);
+          std::max(norms - sums.stratum_sum_squared_norms()[l][column].item<double>() / seen, 0.0);
       squared_norms += size / seen * norms;
       trace += weights.empty() ? 0.0 : weights[k] * scatter;
       if (seen > 1) {
@@ -204,7 +204,7 @@ void MomentPass::finish(const MomentAccumulator& sums) {
     full_gradient_.push_back(sum / n);
   }
   const auto naive = squared_norm(full_gradient_);
-  squared_gradient_norm_ = std::max(0.0, naive - mean_variance);
+  squared_gradient_norm_ = std::max(naive - mean_variance, 0.0);
   // Coordinates share the correction in proportion to their mean squares: the trace is unbiased,
   // each coordinate nearly.
   double mean_square = 0;

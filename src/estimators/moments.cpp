@@ -19,14 +19,15 @@ Moments make_moments(const MomentInputs& inputs) {
   Moments moments;
   double trace = 0;
   for (size_t l = 0; l < inputs.layer_traces.size(); ++l) {
-    const auto layer_trace = std::max(0.0, inputs.layer_traces[l]);
+    // max(x, 0), not max(0, x): a NaN stays one.
+    const auto layer_trace = std::max(inputs.layer_traces[l], 0.0);
     trace += layer_trace;
     moments.layer_average_variance.push_back(layer_trace /
                                              static_cast<double>(inputs.layer_sizes[l]));
   }
   const auto parameters = static_cast<double>(
       std::accumulate(inputs.layer_sizes.begin(), inputs.layer_sizes.end(), int64_t{0}));
-  const auto signal = std::max(0.0, inputs.squared_gradient_norm);
+  const auto signal = std::max(inputs.squared_gradient_norm, 0.0);
   moments.trace_covariance = trace;
   moments.average_variance = trace / parameters;
   moments.mean_squared_norm = trace + signal;

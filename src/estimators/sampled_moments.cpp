@@ -69,7 +69,7 @@ class DrawSums {
     const auto mean_norm = inner(mean, mean);
     for (const auto& draw : kept_) {
       const auto deviation = inner(draw, draw) - 2 * inner(draw, mean) + mean_norm;
-      deviations.push_back(std::max(0.0, deviation) * (m > 1 ? m / (m - 1) : 1.0));
+      deviations.push_back(std::max(deviation, 0.0) * (m > 1 ? m / (m - 1) : 1.0));
     }
     kept_.clear();
   }
@@ -135,7 +135,7 @@ Moments unbiased_moments(const DrawSums& sums, MomentInputs inputs, int64_t draw
     inputs.squared_gradient.push_back((mean.square() - variance / count).clamp_min(0));
     inputs.variance.push_back(std::move(variance));
   }
-  inputs.squared_gradient_norm = std::max(0.0, mean_norm - trace / count);
+  inputs.squared_gradient_norm = std::max(mean_norm - trace / count, 0.0);
   auto moments = make_moments(inputs);
   const auto parameters = moments.trace_covariance / moments.average_variance;
   const auto deviations = at::tensor(sums.deviations, at::kDouble) * ((count - 1) / count);

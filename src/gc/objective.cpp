@@ -25,7 +25,7 @@ ExactObjective exact_objective(GradientSource& source, const Clustering& cluster
     const auto column = static_cast<int64_t>(k);
     const auto size = static_cast<double>(clustering.sizes()[k]);
     exact.scatter.push_back(
-        std::max(0.0, size * norms[column].item<double>() - sum_norms[column].item<double>()));
+        std::max(size * norms[column].item<double>() - sum_norms[column].item<double>(), 0.0));
     exact.objective += exact.scatter.back();
   }
   const auto examples = static_cast<double>(clustering.examples());
@@ -34,7 +34,7 @@ ExactObjective exact_objective(GradientSource& source, const Clustering& cluster
     total_norm += sum.square().sum().item<double>();
   }
   exact.trace_covariance =
-      std::max(0.0, norms.sum().item<double>() / examples - total_norm / (examples * examples));
+      std::max(norms.sum().item<double>() / examples - total_norm / (examples * examples), 0.0);
   return exact;
 }
 

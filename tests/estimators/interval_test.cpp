@@ -252,11 +252,31 @@ TEST(CoverageTest, OfClustersOnLightTails) {
   expect_coverage("gc, n = 600", hits(source, gc, subset_of(600), kSeeds));
 }
 
+MeasureOptions sampled_with(int64_t draws) {
+  return {.mode = MeasureMode::kSampled, .draws = draws};
+}
+
 TEST(CoverageTest, OfSampledMinibatchesOnLightTails) {
   VectorSource source(normal({200, 20}, 96));
   const auto sg_b = make_estimator("sg-b", {.batch_size = 8}, source.examples());
-  const MeasureOptions options{.mode = MeasureMode::kSampled, .draws = 30};
-  expect_coverage("sg-b, 30 draws", hits(source, *sg_b, options, kSeeds));
+  expect_coverage("sg-b, 30 draws", hits(source, *sg_b, sampled_with(30), kSeeds));
+}
+
+TEST(CoverageTest, OfSampledDifferencesOnLightTails) {
+  VectorSource source(normal({200, 20}, 98), normal({200, 20}, 99));
+  const auto svrg = make_estimator("svrg", {.batch_size = 8}, source.examples());
+  auto generator = test::generator_of(100);
+  svrg->refresh(source, generator);
+  source.move(0.5, 101);
+  expect_coverage("svrg, 30 draws", hits(source, *svrg, sampled_with(30), kSeeds));
+}
+
+TEST(CoverageTest, OfSampledClustersOnLightTails) {
+  const at::Tensor labels = at::arange(200, at::kLong).remainder(9);
+  VectorSource source(normal({200, 20}, 102) + normal({9, 20}, 103).index_select(0, labels) * 5);
+  GradientClustering gc("gc", 9, {});
+  gc.set_clustering(Clustering(labels));
+  expect_coverage("gc, 30 draws", hits(source, gc, sampled_with(30), kSeeds));
 }
 
 // --- digits, where few examples carry most of the squared norm -----------------------------------
@@ -332,8 +352,7 @@ TEST_F(DigitsTest, ExactLiesInSubsetAndSampledIntervals) {
   const Band band = binomial_band(kFewSeeds, 0.95);
   for (const auto& estimator : estimators) {
     const auto subset = hits(source_, *estimator, subset_of(1000), kFewSeeds);
-    const MeasureOptions draws{.mode = MeasureMode::kSampled, .draws = 30};
-    const auto sampled = hits(source_, *estimator, draws, kFewSeeds);
+    const auto sampled = hits(source_, *estimator, sampled_with(30), kFewSeeds);
     std::cout << "[ digits   ] " << estimator->name() << ": exact inside " << subset
               << " subset and " << sampled << " sampled intervals of " << kFewSeeds << "\n";
     EXPECT_GE(subset, band.low) << estimator->name();

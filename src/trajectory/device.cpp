@@ -12,9 +12,8 @@ namespace gradist {
 
 namespace {
 
-// Measured on two cores: a step of the default run (3 MFLOP a thread's share) is faster with one
-// thread, a step of MNIST's MLP (700 MFLOP) with two; between 30 and 100 MFLOP it makes no
-// difference.
+// An estimate: well above a step of the default run (4 MFLOP), where waking a second thread costs
+// more than it saves, and well below one of MNIST's MLP (1.4 GFLOP).
 constexpr double kSmallStep = 5e7;
 
 // OpenMP's threads wait for each other in loops: with 100 for a CPU a step takes minutes.

@@ -5,6 +5,9 @@ their mean does.
     trace.plot()
     trace = gradist.open("trace.h5")                       # also while a run still writes it
     m = gradist.measure(model, loss_fn, (inputs, targets)) # any nn.Module
+    with gradist.per_example(model) as px:                 # in a loop of your own
+        loss_fn(model(x), y).sum().backward()
+    px.squared_norms()
 """
 
 import torch as _torch  # noqa: F401  the core links against its libraries
@@ -12,7 +15,26 @@ import torch as _torch  # noqa: F401  the core links against its libraries
 from gradist._core import Moments, __version__
 from gradist.clustering import Clustering, cluster
 from gradist.measurement import Measurement, measure
+from gradist.per_example import GradientNorms, Method, PerExample, choices, gradient_norms, per_example
+from gradist.recording import rule
 from gradist.trace import Trace, open
 from gradist.trajectory import run
 
-__all__ = ["Clustering", "Measurement", "Moments", "Trace", "__version__", "cluster", "measure", "open", "run"]
+__all__ = [
+    "Clustering",
+    "GradientNorms",
+    "Measurement",
+    "Method",
+    "Moments",
+    "PerExample",
+    "Trace",
+    "__version__",
+    "choices",
+    "cluster",
+    "gradient_norms",
+    "measure",
+    "open",
+    "per_example",
+    "rule",
+    "run",
+]

@@ -10,8 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from gradist import _core
+from gradist.recording import recorded, tensors_in
 
-__all__ = ["Data", "LossFunction", "ModelSource", "check_separable", "probed", "unchanged"]
+__all__ = [
+    "Data",
+    "LossFunction",
+    "ModelSource",
+    "apply_model",
+    "check_separable",
+    "is_random",
+    "refuse_coupled",
+    "take",
+    "trainable",
+    "unchanged",
+]
+
+_COPIES_OF_FACTORS = 4
 
 Data = tuple[Any, Any]
 """Inputs and targets: tensors whose dimension 0 is the examples, or tuples, lists or dicts of such. A tuple or list of inputs
@@ -24,8 +38,8 @@ LossFunction = Callable[[Any, Any], Tensor]
 class ModelSource:
     """A model, a loss and N examples, as the core's `PythonSource` asks for them.
 
-    Layers of the rule table (`nn.Linear`) are recorded by a tape. Whatever else uses a parameter is found by autograd and
-    measured exactly, one example at a time. `coverage` says which parameter was measured how.
+    Layers of the rule table are recorded by a tape. Whatever else uses a parameter is found by autograd and measured
+    exactly, one example at a time. `coverage` says which parameter was measured how.
     """
 
     def __init__(self, model: nn.Module, loss_fn: LossFunction, data: Data) -> None:
@@ -38,23 +52,19 @@ class ModelSource:
             raise ValueError(f"data is a {type(data).__name__}, must be a pair (inputs, targets) of tensors")
         self.inputs, self.targets = data
         self.examples = _count_examples(self.inputs, self.targets)
-        named = [(name, each) for name, each in self.model.named_parameters() if each.requires_grad]
-        if not named:
-            raise ValueError("the model has no parameter that requires gradients, must have one to measure")
-        for name, each in named:
-            if each.dtype not in (torch.float32, torch.float64):
-                raise ValueError(f"parameter {name!r} is {each.dtype}, must be torch.float32 or torch.float64")
-        self.parameter_names = [name for name, _ in named]
-        self.parameters: list[Tensor] = [each for _, each in named]
+        self.parameter_names, self.parameters = trainable(self.model)
         self.coverage: dict[str, str] = {}
 
     def losses(self, indices: Tensor) -> Tensor:
         """f_i for the examples `indices` [B], by a plain forward pass."""
-        losses = self.loss_fn(_apply(self.model, _take(self.inputs, indices)), _take(self.targets, indices))
-        if not isinstance(losses, Tensor) or losses.shape != indices.shape:
+        return self._losses(take(self.inputs, indices), take(self.targets, indices), len(indices))
+
+    def _losses(self, inputs: Any, targets: Any, examples: int) -> Tensor:
+        losses = self.loss_fn(apply_model(self.model, inputs), targets)
+        if not isinstance(losses, Tensor) or list(losses.shape) != [examples]:
             shape = list(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
             raise ValueError(
-                f"loss_fn returned {shape} for {len(indices)} examples, must return one loss each, [{len(indices)}]: "
+                f"loss_fn returned {shape} for {examples} examples, must return one loss each, [{examples}]: "
                 'losses of torch.nn do with reduction="none"'
             )
         if not losses.is_floating_point() or (torch.is_grad_enabled() and not losses.requires_grad):
@@ -64,12 +74,24 @@ class ModelSource:
     def gradients(self, indices: Tensor) -> _core.GradientBatch:
         """g_i of the examples `indices` [B]."""
         with torch.enable_grad():
-            tape = _core.Tape()
-            with probed(self.model, tape):
+            tape = _core.Tape(examples=len(indices))
+            with recorded(self.model, tape):
                 losses = self.losses(indices)
             batch = tape.backward(losses, self.parameters, lambda i: self.losses(indices[i : i + 1])[0])
         self.coverage = dict(zip(self.parameter_names, batch.methods, strict=True))
         return batch
+
+    def reduced(self, begin: int, end: int, choices: _core.MethodChoices) -> _core.ReducedGradients:
+        """Squared norms and sum of g_i for the examples from `begin` to `end`."""
+        with torch.enable_grad():
+            tape = _core.Tape(examples=end - begin, reduce=True, keep_factors=False, choices=choices)
+            with recorded(self.model, tape):
+                losses = self._losses(_slice(self.inputs, begin, end), _slice(self.targets, begin, end), end - begin)
+            return tape.backward_reduced(losses, self.parameters, lambda i: self.losses(torch.tensor([begin + i]))[0])
+
+    def bytes_an_example(self) -> int:
+        """Memory of one example's factors in a pass, with the copies the pass makes of them."""
+        return _COPIES_OF_FACTORS * self.gradients(torch.zeros(1, dtype=torch.long)).bytes
 
     def weighted_gradient(self, indices: Tensor, weights: Tensor) -> list[Tensor]:
         """sum_i w_i g_i by one plain backward pass, for models whose examples do not separate too."""
@@ -77,19 +99,6 @@ class ModelSource:
             losses = self.losses(indices)
             total = (losses * weights.to(losses)).sum()
             return list(torch.autograd.grad(total, self.parameters, allow_unused=True, materialize_grads=True))
-
-
-@contextlib.contextmanager
-def probed(model: nn.Module, tape: _core.Tape) -> Iterator[None]:
-    """Sends the linear layers of `model` through `tape`; the layers are as before afterwards."""
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear) and _is_covered(layer)]
-    try:
-        for layer in layers:
-            layer.__dict__["forward"] = _recorded_forward(tape, layer)
-        yield
-    finally:
-        for layer in layers:
-            layer.__dict__.pop("forward", None)
 
 
 @contextlib.contextmanager
@@ -106,10 +115,28 @@ def unchanged(model: nn.Module) -> Iterator[None]:
                     each.copy_(buffers[name])
 
 
+def trainable(model: nn.Module) -> tuple[list[str], list[Tensor]]:
+    """Names and parameters that are measured: those that require gradients."""
+    named = [(name, each) for name, each in model.named_parameters() if each.requires_grad]
+    if not named:
+        raise ValueError("the model has no parameter that requires gradients, must have one to measure")
+    for name, each in named:
+        if each.dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"parameter {name!r} is {each.dtype}, must be torch.float32 or torch.float64")
+    return [name for name, _ in named], [each for _, each in named]
+
+
+def refuse_coupled(model: nn.Module) -> None:
+    """Refuses a model with a layer that mixes the examples of a batch."""
+    for name, layer in model.named_modules():
+        if reason := _coupled(layer):
+            raise ValueError(f"layer {name or 'model'!r} ({type(layer).__name__}) {reason}; {_WAYS_OUT}")
+
+
 def check_separable(source: ModelSource) -> None:
     """Refuses a model for which the loss of an example is no function of that example alone."""
     for name, layer in source.model.named_modules():
-        if reason := _inseparable(layer):
+        if reason := _coupled(layer) or is_random(layer):
             raise ValueError(f"layer {name or 'model'!r} ({type(layer).__name__}) {reason}; {_WAYS_OUT}")
     _check_alone_as_in_batch(source)
 
@@ -122,26 +149,13 @@ _WAYS_OUT = (
 )
 
 
-def _is_covered(layer: nn.Linear) -> bool:
-    """Whether the layer is exactly y = x W^T + b with plain parameters: no subclass's own forward, nobody's override."""
-    return (
-        type(layer).forward is nn.Linear.forward
-        and "forward" not in layer.__dict__
-        and "weight" in layer._parameters
-    )
-
-
-def _recorded_forward(tape: _core.Tape, layer: nn.Linear) -> Callable[[Tensor], Tensor]:
-    # Weight and bias are looked up at the call: pruning and weight norm put another tensor in their place before it.
-    def forward(input: Tensor) -> Tensor:
-        return tape.linear(input, layer.weight, layer.bias)
-
-    return forward
-
-
-def _inseparable(layer: nn.Module) -> str:
+def _coupled(layer: nn.Module) -> str:
     if isinstance(layer, nn.modules.batchnorm._BatchNorm) and (layer.training or layer.running_mean is None):
         return "mixes the examples of a batch by its statistics"
+    return ""
+
+
+def is_random(layer: nn.Module) -> str:
     if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.training and layer.p > 0:
         return "drops at random"
     if isinstance(layer, nn.MultiheadAttention | nn.RNNBase) and layer.training and layer.dropout > 0:
@@ -168,16 +182,25 @@ def _check_alone_as_in_batch(source: ModelSource, examples: int = 3) -> None:
 # ---- nested inputs
 
 
-def _take(values: Any, indices: Tensor) -> Any:
+def take(values: Any, indices: Tensor) -> Any:
     """The examples `indices` of a tensor, or of every tensor in a tuple, list or dict."""
     if isinstance(values, Tensor):
         return values.index_select(0, indices.to(values.device))
     if isinstance(values, Mapping):
-        return {name: _take(each, indices) for name, each in values.items()}
-    return [_take(each, indices) for each in values]
+        return {name: take(each, indices) for name, each in values.items()}
+    return [take(each, indices) for each in values]
 
 
-def _apply(model: nn.Module, inputs: Any) -> Any:
+def _slice(values: Any, begin: int, end: int) -> Any:
+    """Examples from `begin` to `end` as views."""
+    if isinstance(values, Tensor):
+        return values[begin:end]
+    if isinstance(values, Mapping):
+        return {name: _slice(each, begin, end) for name, each in values.items()}
+    return [_slice(each, begin, end) for each in values]
+
+
+def apply_model(model: nn.Module, inputs: Any) -> Any:
     if isinstance(inputs, Tensor):
         return model(inputs)
     return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)

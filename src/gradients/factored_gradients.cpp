@@ -3,8 +3,11 @@
 #include "gradients/row_products.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/_unique2.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/floor_divide.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/mm.h>
@@ -49,25 +52,70 @@ FactoredGradients FactoredGradients::from_dense(const at::Tensor& gradients,
   const auto examples = gradients.size(0);
   auto ones = at::ones({1, 1, 1}, gradients.options()).expand({examples, 1, 1});
   auto flat = gradients.reshape({examples, 1, examples == 0 ? 0 : gradients.numel() / examples});
-  return {std::move(ones), std::move(flat), std::move(shape), std::move(method)};
+  FactoredGradients result(std::move(ones), std::move(flat), std::move(shape), std::move(method));
+  result.formed_ = true;
+  return result;
+}
+
+FactoredGradients FactoredGradients::from_rows(const at::Tensor& rows, const at::Tensor& values,
+                                               std::vector<int64_t> shape, std::string method) {
+  FactoredGradients result(values, values, std::move(shape), std::move(method));
+  result.backprops_.reset();
+  result.rows_ = rows;
+  return result;
+}
+
+FactoredGradients FactoredGradients::unused(const at::Tensor& parameter, int64_t examples) {
+  const auto zeros = at::zeros({1, 1}, parameter.options().requires_grad(false));
+  return from_dense(zeros.expand({examples, parameter.numel()}), parameter.sizes().vec(), "unused");
 }
 
 int64_t FactoredGradients::bytes() const {
-  return static_cast<int64_t>(activations_.storage().nbytes() + backprops_.storage().nbytes());
+  const auto element = static_cast<int64_t>(activations_.element_size());
+  const auto backprops = rows_.defined() ? rows_.numel() * outputs() * element
+                                         : static_cast<int64_t>(backprops_.storage().nbytes());
+  return static_cast<int64_t>(activations_.storage().nbytes()) + backprops;
+}
+
+at::Tensor FactoredGradients::one_hot(int64_t begin, int64_t end) const {
+  const auto rows = at::arange(begin, end, rows_.options());
+  return (rows_.unsqueeze(2) == rows).to(activations_.scalar_type());
 }
 
 FactoredGradients FactoredGradients::slice(int64_t begin, int64_t end) const {
-  return {activations_.slice(0, begin, end), backprops_.slice(0, begin, end), shape_, method_};
+  auto part = *this;
+  for (auto* factor : {&part.activations_, &part.backprops_, &part.rows_}) {
+    *factor = factor->defined() ? factor->slice(0, begin, end) : *factor;
+  }
+  return part;
 }
 
 FactoredGradients FactoredGradients::slice_outputs(int64_t begin, int64_t end) const {
-  return {activations_, backprops_.slice(2, begin, end), {end - begin, inputs()}, method_};
+  return {activations_, rows_.defined() ? one_hot(begin, end) : backprops_.slice(2, begin, end),
+          {end - begin, inputs()}, method_};
 }
 
 at::Tensor FactoredGradients::dense() const {
   auto shape = shape_;
   shape.insert(shape.begin(), size());
-  return at::bmm(backprops_.transpose(1, 2), activations_).reshape(shape);
+  if (!rows_.defined()) {
+    return at::bmm(backprops_.transpose(1, 2), activations_).reshape(shape);
+  }
+  auto formed = at::zeros({size() * outputs(), inputs()}, activations_.options());
+  const auto examples = at::arange(size(), rows_.options()).unsqueeze(1);
+  return formed.index_add_(0, (examples * outputs() + rows_).flatten(), activations_.flatten(0, 1))
+      .reshape(shape);
+}
+
+/// The rows of one example that have the same token are summed, then squared.
+at::Tensor FactoredGradients::row_squared_norms() const {
+  const auto examples = at::arange(size(), rows_.options()).unsqueeze(1);
+  const auto [pairs, positions, counts] = at::_unique2(
+      (examples * outputs() + rows_).flatten(), /*sorted=*/true, /*return_inverse=*/true);
+  auto sums = at::zeros({pairs.size(0), inputs()}, activations_.options());
+  sums.index_add_(0, positions, activations_.flatten(0, 1));
+  return at::zeros({size()}, activations_.options())
+      .index_add_(0, at::floor_divide(pairs, outputs()), sums.square().sum(1));
 }
 
 /// Multiply-adds an example: position Gram matrices S^2 (I + O), against S I O to form g_i and I O
@@ -82,6 +130,9 @@ int64_t FactoredGradients::tile_examples() const {
 }
 
 at::Tensor FactoredGradients::squared_norms() const {
+  if (rows_.defined()) {
+    return row_squared_norms();
+  }
   if (positions() == 1) {
     const auto norms = [](const at::Tensor& rows) {
       return at::linalg_vector_norm(rows, 2, at::IntArrayRef{1, 2});
@@ -102,22 +153,26 @@ at::Tensor FactoredGradients::squared_norms() const {
 
 at::Tensor FactoredGradients::inner(const at::Tensor& direction) const {
   const auto matrix = direction.reshape({outputs(), inputs()});
+  if (rows_.defined()) {
+    const auto rows = matrix.index_select(0, rows_.flatten());
+    return (rows.view_as(activations_) * activations_).sum({1, 2});
+  }
   return (at::matmul(backprops_, matrix) * activations_).sum({1, 2});
 }
 
 at::Tensor FactoredGradients::inner(const FactoredGradients& other) const {
   if (positions() == 1 && other.positions() == 1) {
     return (activations_ * other.activations_).sum({1, 2}) *
-           (backprops_ * other.backprops_).sum({1, 2});
+           (backprops() * other.backprops()).sum({1, 2});
   }
   return (at::bmm(activations_, other.activations_.transpose(1, 2)) *
-          at::bmm(backprops_, other.backprops_.transpose(1, 2)))
+          at::bmm(backprops(), other.backprops().transpose(1, 2)))
       .sum({1, 2});
 }
 
 at::Tensor FactoredGradients::gram(const FactoredGradients& other) const {
   auto products = at::mm(activations_.flatten(0, 1), other.activations_.flatten(0, 1).t())
-                      .mul_(at::mm(backprops_.flatten(0, 1), other.backprops_.flatten(0, 1).t()));
+                      .mul_(at::mm(backprops().flatten(0, 1), other.backprops().flatten(0, 1).t()));
   if (positions() == 1 && other.positions() == 1) {
     return products;
   }
@@ -132,7 +187,7 @@ at::Tensor FactoredGradients::inner_rank1(const at::Tensor& input_side,
   const auto by_forming = (positions() + centers) * inputs() * outputs();
   if (by_factors <= by_forming) {
     return at::matmul(activations_, input_side.t())
-        .mul_(at::matmul(backprops_, output_side.t()))
+        .mul_(at::matmul(backprops(), output_side.t()))
         .sum(1);
   }
   const auto matrices = at::bmm(output_side.unsqueeze(2), input_side.unsqueeze(1)).flatten(1);
@@ -140,13 +195,20 @@ at::Tensor FactoredGradients::inner_rank1(const at::Tensor& input_side,
 }
 
 at::Tensor FactoredGradients::sum() const {
+  if (rows_.defined()) {
+    return at::zeros({outputs(), inputs()}, activations_.options())
+        .index_add_(0, rows_.flatten(), activations_.flatten(0, 1))
+        .reshape(shape_);
+  }
   return product_over_examples(backprops_, activations_).reshape(shape_);
 }
 
 at::Tensor FactoredGradients::weighted_sum(const at::Tensor& weights) const {
-  return product_over_examples(backprops_ * weights.to(backprops_.options()).view({-1, 1, 1}),
-                               activations_)
-      .reshape(shape_);
+  const auto each = weights.to(activations_.options()).view({-1, 1, 1});
+  if (rows_.defined()) {
+    return from_rows(rows_, activations_ * each, shape_, method_).sum();
+  }
+  return product_over_examples(backprops_ * each, activations_).reshape(shape_);
 }
 
 at::Tensor FactoredGradients::sum_squares() const { return sum_products(*this); }
@@ -158,15 +220,17 @@ bool FactoredGradients::few_pairs(const FactoredGradients& other) const {
 // (sum_s d_s a_s) (sum_t e_t b_t) = sum_st (d_s e_t) (a_s b_t) in every coordinate; in a square,
 // the pairs (s, t) and (t, s) are the same.
 FactoredGradients FactoredGradients::products(const FactoredGradients& other) const {
+  const auto mine = backprops();
+  const auto theirs = other.backprops();
   if (positions() == 1 && other.positions() == 1) {
-    return {activations_ * other.activations_, backprops_ * other.backprops_, shape_, method_};
+    return {activations_ * other.activations_, mine * theirs, shape_, method_};
   }
   const bool square = this == &other;
   std::vector<at::Tensor> activations, backprops;
   for (int64_t s = 0; s < positions(); ++s) {
     for (int64_t t = square ? s : 0; t < other.positions(); ++t) {
       activations.push_back(activations_.select(1, s) * other.activations_.select(1, t));
-      backprops.push_back(backprops_.select(1, s) * other.backprops_.select(1, t));
+      backprops.push_back(mine.select(1, s) * theirs.select(1, t));
       if (square && t > s) {
         backprops.back().mul_(2);
       }
@@ -189,7 +253,7 @@ at::Tensor FactoredGradients::sum_products(const FactoredGradients& other) const
 }
 
 at::Tensor FactoredGradients::difference_squared_norms(const FactoredGradients& snapshot) const {
-  if (positions() > 1) {
+  if (positions() > 1 || rows_.defined()) {
     return difference(snapshot).squared_norms().to(at::kDouble);
   }
   // ||(d - e) a^T + e (a - b)^T||^2, with e = d - (d - e): inner products of d - e and e follow
@@ -201,22 +265,39 @@ at::Tensor FactoredGradients::difference_squared_norms(const FactoredGradients& 
 }
 
 FactoredGradients FactoredGradients::difference(const FactoredGradients& snapshot) const {
+  if (formed_ && snapshot.formed_) {
+    auto result = *this;
+    result.backprops_ = backprops_ - snapshot.backprops_;
+    return result;
+  }
+  if (rows_.defined()) {
+    // The tokens are data, the same on both sides.
+    return from_rows(rows_, activations_ - snapshot.activations_, shape_, method_);
+  }
   return {at::cat({activations_, activations_ - snapshot.activations_}, 1),
           at::cat({backprops_ - snapshot.backprops_, snapshot.backprops_}, 1), shape_, method_};
 }
 
 FactoredGradients FactoredGradients::joined(const FactoredGradients& other) const {
-  return {at::cat({activations_, other.activations_}, 1),
-          at::cat({backprops_, other.backprops_}, 1), shape_, method_};
+  const auto method = method_ == other.method_ ? method_ : method_ + ", " + other.method_;
+  if (rows_.defined() && other.rows_.defined()) {
+    return from_rows(at::cat({rows_, other.rows_}, 1),
+                     at::cat({activations_, other.activations_}, 1), shape_, method);
+  }
+  if (inputs() != other.inputs()) {
+    return from_dense(dense() + other.dense(), shape_, method);
+  }
+  return {at::cat({activations_, other.activations_}, 1), at::cat({backprops(), other.backprops()}, 1),
+          shape_, method};
 }
 
 at::Tensor FactoredGradients::sketch(const at::Tensor& input_projection,
                                      const at::Tensor& output_projection) const {
   const auto activations =
       input_projection.defined() ? at::matmul(activations_, input_projection.t()) : activations_;
-  const auto backprops =
-      output_projection.defined() ? at::matmul(backprops_, output_projection.t()) : backprops_;
-  return at::bmm(backprops.transpose(1, 2), activations).flatten(1);
+  const auto projected =
+      output_projection.defined() ? at::matmul(backprops(), output_projection.t()) : backprops();
+  return at::bmm(projected.transpose(1, 2), activations).flatten(1);
 }
 
 }  // namespace gradist

@@ -26,19 +26,29 @@ class FactoredGradients {
   FactoredGradients(at::Tensor activations, at::Tensor backprops, std::vector<int64_t> shape,
                     std::string method);
 
+  /// The case of an embedding, W [V, D]: g_i has row d_is for token s, so O = V with the one-hot
+  /// vectors of `rows` [B, S] (int64, in 0..V-1) in the backprops' place and the layer's own
+  /// backprops [B, S, D] in the activations'. The one-hot vectors are made only where an operation
+  /// needs them.
+  static FactoredGradients from_rows(const at::Tensor& rows, const at::Tensor& values,
+                                     std::vector<int64_t> shape, std::string method);
+
   /// The case I = 1: gradients [B, ...] already formed (or summed over positions).
   static FactoredGradients from_dense(const at::Tensor& gradients, std::vector<int64_t> shape,
                                       std::string method);
 
+  /// Zeros for a parameter without influence on the loss; no memory. Method "unused".
+  static FactoredGradients unused(const at::Tensor& parameter, int64_t examples);
+
   int64_t size() const { return activations_.size(0); }       ///< B
   int64_t positions() const { return activations_.size(1); }  ///< S
   int64_t inputs() const { return activations_.size(2); }     ///< I
-  int64_t outputs() const { return backprops_.size(2); }      ///< O
+  int64_t outputs() const { return rows_.defined() ? shape_[0] : backprops_.size(2); }  ///< O
   const at::Tensor& activations() const { return activations_; }
-  const at::Tensor& backprops() const { return backprops_; }
+  at::Tensor backprops() const { return rows_.defined() ? one_hot(0, outputs()) : backprops_; }
   const std::vector<int64_t>& shape() const { return shape_; }
   const std::string& method() const { return method_; }
-  int64_t bytes() const;  ///< memory of the two factors
+  int64_t bytes() const;  ///< memory of the two factors, one-hot vectors included
 
   /// Examples [begin, end), as a view.
   FactoredGradients slice(int64_t begin, int64_t end) const;
@@ -91,7 +101,8 @@ class FactoredGradients {
   /// difference of large norms.
   FactoredGradients difference(const FactoredGradients& snapshot) const;
 
-  /// Both uses of one parameter in the same pass (tied weights): g_i + h_i, positions side by side.
+  /// Both uses of one parameter in the same pass (tied weights): g_i + h_i, positions side by side;
+  /// formed where the two have their coordinates in factors of different widths.
   FactoredGradients joined(const FactoredGradients& other) const;
 
   /// Random sketch (P_o d_is)(P_i a_is)^T summed over s, [B, o * i], for projections P_i [i, I] and
@@ -102,10 +113,14 @@ class FactoredGradients {
  private:
   bool forming_is_cheaper() const;
   int64_t tile_examples() const;  ///< examples whose formed gradients fill one tile
+  at::Tensor one_hot(int64_t begin, int64_t end) const;  ///< [B, S, end - begin]
+  at::Tensor row_squared_norms() const;                  ///< ||g_i||^2 where g_i is given by rows
 
   at::Tensor activations_, backprops_;
+  at::Tensor rows_;  ///< [B, S] int64, in place of backprops_
   std::vector<int64_t> shape_;
   std::string method_;
+  bool formed_ = false;  ///< made by from_dense: the activations are ones
 };
 
 }  // namespace gradist

@@ -3,143 +3,392 @@
 #include "gradients/one_by_one.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+#include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/functions/accumulate_grad.h>
 #include <torch/csrc/autograd/variable.h>
 
 #include <algorithm>
+#include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 namespace gradist {
-
-/// One use of a layer: its input, and its backprops once the hook has run.
-struct Tape::Record {
-  at::Tensor weight, bias;  ///< the model's parameters, for identity only
-  at::Tensor input;         ///< [B, ..., I], detached
-  uint32_t input_version = 0;
-  at::Tensor backprops;  ///< [B, ..., O]
-};
-
 namespace {
 
-/// [B, ..., n] -> [B, S, n].
-at::Tensor with_positions(const at::Tensor& values) {
-  return values.reshape({values.size(0), -1, values.size(-1)});
+using torch::autograd::Node;
+
+/// Runs an operation whose inputs want no gradient as a node of the graph, so that autograd gets to
+/// its output; the anchor is a leaf that wants one.
+struct Anchored : torch::autograd::Function<Anchored> {
+  static at::Tensor forward(torch::autograd::AutogradContext* /*context*/,
+                            const at::Tensor& /*anchor*/,
+                            const std::function<at::Tensor()>* operation) {
+    return (*operation)();
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* /*context*/,
+                                                 const torch::autograd::variable_list& /*grads*/) {
+    return {at::Tensor(), at::Tensor()};
+  }
+};
+
+void add_use(std::optional<FactoredGradients>& former, FactoredGradients use) {
+  former = former ? former->joined(use) : std::move(use);
 }
 
-FactoredGradients unused(const at::Tensor& parameter, int64_t examples) {
-  auto zeros = at::zeros({1, 1}, parameter.options().requires_grad(false));
-  return FactoredGradients::from_dense(zeros.expand({examples, parameter.numel()}),
-                                       parameter.sizes().vec(), "unused");
+/// Whether a weight is no parameter itself but computed from parameters.
+bool is_computed(const at::Tensor& weight) { return !weight.is_leaf(); }
+
+/// The leaves that a computed weight hangs on.
+std::vector<at::Tensor> leaves_of(const at::Tensor& weight) {
+  std::vector<at::Tensor> leaves;
+  std::vector<const Node*> open{weight.grad_fn().get()};
+  std::unordered_set<const Node*> seen;
+  while (!open.empty()) {
+    const auto* node = open.back();
+    open.pop_back();
+    if (node == nullptr || !seen.insert(node).second) {
+      continue;
+    }
+    if (const auto* leaf = dynamic_cast<const torch::autograd::AccumulateGrad*>(node)) {
+      leaves.push_back(leaf->variable);
+    }
+    for (const auto& edge : node->next_edges()) {
+      open.push_back(edge.function.get());
+    }
+  }
+  return leaves;
 }
 
-FactoredGradients add_use(std::optional<FactoredGradients> former, FactoredGradients use) {
-  return former ? former->joined(use) : std::move(use);
+NormsAndSum reduce(const FactoredGradients& g) {
+  return {g.squared_norms(), g.sum(), g.method(), ""};
 }
 
 }  // namespace
 
-Tape::Tape() = default;
+/// One use of a layer, and its backprops once the hook has run.
+struct Tape::Record {
+  rules::Use use;
+  at::Tensor backprops;
+  std::vector<NormsAndSum> reduced;  ///< of the use's parameters, in order; empty: not reduced
+};
+
+/// What tape and hooks share, so that a hook may outlive its tape.
+struct Tape::State {
+  /// A use through a computed weight counts as more than one: it is never reduced at once.
+  static constexpr int kThroughComputed = 2;
+
+  Options options;
+  BatchLayout layout;
+  at::Tensor anchor;
+  std::vector<std::shared_ptr<Record>> records;
+  std::unordered_map<const at::TensorImpl*, int> uses;  ///< of each parameter
+  std::unordered_set<const Node*> nodes;                ///< graph nodes of recorded outputs
+  bool closed = false;
+
+  /// Whether autograd gets from this tensor to a recorded output.
+  bool reaches_recorded(const at::Tensor& tensor) const;
+
+  /// What the hook does.
+  void receive(Record& record, const at::Tensor& backprops);
+
+  std::vector<std::optional<FactoredGradients>> factors(const ParameterList& parameters) const;
+
+  /// Adds what the uses of weights that were computed from parameters say of these.
+  void pull_back(const Record& record, const LayerUse::Parameter& computed,
+                 const ParameterList& parameters,
+                 std::vector<std::optional<FactoredGradients>>& found) const;
+};
+
+bool Tape::State::reaches_recorded(const at::Tensor& tensor) const {
+  std::vector<const Node*> open{tensor.grad_fn().get()};
+  std::unordered_set<const Node*> seen;
+  while (!open.empty()) {
+    const auto* node = open.back();
+    open.pop_back();
+    if (node == nullptr || !seen.insert(node).second) {
+      continue;
+    }
+    if (nodes.count(node) > 0) {
+      return true;
+    }
+    for (const auto& edge : node->next_edges()) {
+      open.push_back(edge.function.get());
+    }
+  }
+  return false;
+}
+
+void Tape::State::receive(Record& record, const at::Tensor& backprops) {
+  if (closed) {
+    return;
+  }
+  if (record.backprops.defined()) {  // a second backward pass over the same graph
+    record.backprops = record.backprops + backprops;
+    record.reduced.clear();
+    return;
+  }
+  record.backprops = backprops;
+  const auto& parameters = record.use->parameters();
+  const bool once = std::all_of(parameters.begin(), parameters.end(), [&](const auto& each) {
+    return uses.at(each.tensor.unsafeGetTensorImpl()) == 1 && !is_computed(each.tensor);
+  });
+  if (!options.reduce || !once) {
+    return;
+  }
+  const c10::NoGradGuard no_grad;
+  for (const auto& each : parameters) {
+    record.reduced.push_back(record.use->norms_and_sum(each, backprops, *options.choices));
+  }
+  if (!options.keep_factors) {
+    record.use->release();
+    record.backprops = at::empty({0}, backprops.options());
+  }
+}
+
+Tape::Tape() : Tape(Options{}) {}
+
+Tape::Tape(Options options) : state_(std::make_shared<State>()) {
+  state_->layout.examples = options.examples;
+  state_->options = std::move(options);
+  if (!state_->options.choices) {
+    state_->options.choices = std::make_shared<MethodChoices>();
+  }
+  state_->anchor = at::zeros({}, at::kFloat).requires_grad_(true);
+}
+
 Tape::~Tape() = default;
 
-at::Tensor Tape::anchored_bias(const at::Tensor& weight, const at::Tensor& bias) {
-  auto anchor = bias.defined() ? bias.detach().clone()
-                               : at::zeros({weight.size(0)}, weight.detach().options());
-  anchors_.push_back(anchor.requires_grad_(true));
-  return anchors_.back();
+int64_t Tape::examples() const { return state_->layout.examples; }
+
+void Tape::close() { state_->closed = true; }
+
+at::Tensor Tape::record(rules::Use use, const std::function<at::Tensor()>& plain,
+                        bool sequence_first) {
+  if (!c10::GradMode::is_enabled() || use->parameters().empty() || state_->closed) {
+    return plain();
+  }
+  auto layout = state_->layout;
+  layout.sequence_first = sequence_first;
+  const auto& input = use->graph_input();
+  if (layout.examples == 0 && input.dim() > 0) {
+    state_->layout.examples = layout.examples = input.size(0);
+  }
+  const bool from_recorded = input.requires_grad() && state_->reaches_recorded(input);
+  const bool computed_from_recorded = std::any_of(
+      use->parameters().begin(), use->parameters().end(), [&](const LayerUse::Parameter& each) {
+        return is_computed(each.tensor) &&
+               state_->reaches_recorded(each.tensor);
+      });
+  if (!use->fits(layout) || (input.requires_grad() && !from_recorded) || computed_from_recorded) {
+    return plain();
+  }
+  use->set_layout(layout);
+  auto record = std::make_shared<Record>();
+  record->use = std::move(use);
+  at::Tensor output;
+  if (from_recorded) {
+    output = record->use->forward();
+  } else {
+    const std::function<at::Tensor()> forward = [&record] { return record->use->forward(); };
+    output = Anchored::apply(state_->anchor, &forward);
+  }
+  for (const auto& each : record->use->parameters()) {
+    ++state_->uses[each.tensor.unsafeGetTensorImpl()];
+    if (is_computed(each.tensor)) {
+      for (const auto& leaf : leaves_of(each.tensor)) {
+        state_->uses[leaf.unsafeGetTensorImpl()] += State::kThroughComputed;
+      }
+    }
+  }
+  state_->nodes.insert(output.grad_fn().get());
+  state_->records.push_back(record);
+  // The hook sees the gradient of this very value, also when a later operation changes `output` in
+  // place.
+  output.register_hook([state = state_, record = std::move(record)](const at::Tensor& backprops) {
+    state->receive(*record, backprops);
+  });
+  return output;
 }
 
 at::Tensor Tape::linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) {
-  // A weight computed from parameters (a transpose, a mask) is none itself: left to autograd, so
-  // that its parameters are found to be used outside the table.
-  if (!weight.is_leaf() || (bias.defined() && !bias.is_leaf())) {
-    return at::linear(input, weight, bias);
+  return record(rules::linear(input, weight, bias),
+                [&] { return at::linear(input, weight, bias); });
+}
+
+/// Runs autograd; returns which parameters it reached, so the model also uses them outside the
+/// table. Gradients of the parameters are asked for only to learn that; autograd does no work for
+/// those it does not reach.
+std::vector<size_t> Tape::differentiate(const at::Tensor& losses, const ParameterList& parameters) {
+  TORCH_CHECK_VALUE(losses.dim() == 1,
+                    "the loss must have one entry an example, [B] (reduction \"none\"), not shape ",
+                    losses.sizes());
+  std::vector<size_t> reached;
+  if (!losses.requires_grad()) {
+    return reached;
   }
-  auto record = std::make_shared<Record>();
-  record->weight = weight;
-  record->bias = bias;
-  record->input = input.detach();
-  record->input_version = input._version();
-  const auto output = at::linear(input, weight.detach(), anchored_bias(weight, bias));
-  // The hook sees the gradient of this very value, also when a later operation changes `output` in
-  // place.
-  output.register_hook([record](const at::Tensor& backprops) {
-    record->backprops = record->backprops.defined() ? record->backprops + backprops : backprops;
-  });
-  records_.push_back(std::move(record));
-  return output;
+  torch::autograd::variable_list leaves{state_->anchor};
+  leaves.insert(leaves.end(), parameters.begin(), parameters.end());
+  const auto outside =
+      torch::autograd::grad({losses.sum()}, leaves, {}, /*retain_graph=*/false,
+                            /*create_graph=*/false, /*allow_unused=*/true);
+  for (size_t l = 0; l < parameters.size(); ++l) {
+    if (outside[l + 1].defined()) {
+      reached.push_back(l);
+    }
+  }
+  return reached;
+}
+
+void Tape::measure_uncovered(const std::vector<size_t>& uncovered, const ParameterList& parameters,
+                             int64_t examples, const LossOfExample& loss_of_example,
+                             const std::function<void(size_t, FactoredGradients)>& found) const {
+  if (uncovered.empty()) {
+    return;
+  }
+  TORCH_CHECK_VALUE(loss_of_example, "parameter ", uncovered.front(),
+                    " is used outside the layers with a rule, and no loss of a single example "
+                    "was given to measure it");
+  ParameterList remaining;
+  for (const auto l : uncovered) {
+    remaining.push_back(parameters[l]);
+  }
+  auto formed = one_by_one(loss_of_example, examples, remaining);
+  for (size_t u = 0; u < uncovered.size(); ++u) {
+    found(uncovered[u], std::move(formed[u]));
+  }
 }
 
 GradientBatch Tape::backward(const at::Tensor& losses, const ParameterList& parameters,
                              const LossOfExample& loss_of_example) {
-  TORCH_CHECK_VALUE(losses.dim() == 1,
-                    "the loss must have one entry an example, [B] (reduction \"none\"), not shape ",
-                    losses.sizes());
+  const auto uncovered = differentiate(losses, parameters);
   const auto examples = losses.size(0);
-  auto leaves = anchors_;
-  leaves.insert(leaves.end(), parameters.begin(), parameters.end());
-  // Gradients of the parameters are asked for only to learn which of them the model also uses
-  // outside the table; autograd does no work for those it does not reach.
-  torch::autograd::variable_list outside;
-  if (losses.requires_grad()) {
-    outside = torch::autograd::grad({losses.sum()}, leaves, {}, /*retain_graph=*/false,
-                                    /*create_graph=*/false, /*allow_unused=*/true);
-    outside.erase(outside.begin(), outside.begin() + static_cast<int64_t>(anchors_.size()));
-  } else {
-    outside.resize(parameters.size());
-  }
-
   GradientBatch batch;
   batch.losses = losses.detach();
-  std::vector<size_t> uncovered;
+  auto recorded = factors(parameters);
+  close();
   for (size_t l = 0; l < parameters.size(); ++l) {
-    std::optional<FactoredGradients> gradients;
-    if (outside[l].defined()) {
-      uncovered.push_back(l);
-    } else {
-      for (const auto& record : records_) {
-        add_record(*record, parameters[l], gradients);
-      }
-    }
-    batch.parameters.push_back(gradients ? *std::move(gradients) : unused(parameters[l], examples));
-    TORCH_INTERNAL_ASSERT(batch.parameters.back().size() == examples);
+    batch.parameters.push_back(recorded[l] ? *std::move(recorded[l])
+                                           : FactoredGradients::unused(parameters[l], examples));
   }
-  if (!uncovered.empty()) {
-    TORCH_CHECK_VALUE(loss_of_example, "parameter ", uncovered.front(),
-                      " is used outside the layers with a rule, and no loss of a single example "
-                      "was given to measure it");
-    ParameterList remaining;
-    for (const auto l : uncovered) {
-      remaining.push_back(parameters[l]);
-    }
-    auto formed = one_by_one(loss_of_example, examples, remaining);
-    for (size_t u = 0; u < uncovered.size(); ++u) {
-      batch.parameters[uncovered[u]] = std::move(formed[u]);
-    }
+  measure_uncovered(uncovered, parameters, examples, loss_of_example,
+                    [&](size_t l, FactoredGradients g) { batch.parameters[l] = std::move(g); });
+  for (const auto& parameter : batch.parameters) {
+    TORCH_INTERNAL_ASSERT(parameter.size() == examples);
   }
   return batch;
 }
 
-/// Adds what one use of a layer contributes to `parameter`, if it is that layer's weight or bias.
-void Tape::add_record(const Record& record, const at::Tensor& parameter,
-                      std::optional<FactoredGradients>& gradients) {
-  const bool is_weight = parameter.is_same(record.weight);
-  const bool is_bias = record.bias.defined() && parameter.is_same(record.bias);
-  if (!record.backprops.defined() || !(is_weight || is_bias)) {
-    return;
+ReducedGradients Tape::backward_reduced(const at::Tensor& losses, const ParameterList& parameters,
+                                        const LossOfExample& loss_of_example) {
+  const auto uncovered = differentiate(losses, parameters);
+  const auto examples = losses.size(0);
+  ReducedGradients result;
+  result.losses = losses.detach();
+  auto recorded = norms_and_sums(parameters);
+  close();
+  for (size_t l = 0; l < parameters.size(); ++l) {
+    result.parameters.push_back(recorded[l] ? *std::move(recorded[l])
+                                            : reduce(FactoredGradients::unused(parameters[l], examples)));
   }
-  const auto backprops = with_positions(record.backprops);
-  if (is_weight) {
-    TORCH_CHECK_VALUE(
-        record.input._version() == record.input_version,
-        "the input of a linear layer was changed in place after the layer had read it");
-    gradients = add_use(std::move(gradients), {with_positions(record.input), backprops,
-                                               parameter.sizes().vec(), "linear"});
-  } else {
-    gradients =
-        add_use(std::move(gradients),
-                FactoredGradients::from_dense(backprops.sum(1), parameter.sizes().vec(), "bias"));
+  measure_uncovered(uncovered, parameters, examples, loss_of_example,
+                    [&](size_t l, const FactoredGradients& g) { result.parameters[l] = reduce(g); });
+  return result;
+}
+
+std::vector<std::optional<FactoredGradients>> Tape::factors(
+    const ParameterList& parameters) const {
+  return state_->factors(parameters);
+}
+
+std::vector<std::optional<FactoredGradients>> Tape::State::factors(
+    const ParameterList& parameters) const {
+  const c10::NoGradGuard no_grad;
+  std::vector<std::optional<FactoredGradients>> found(parameters.size());
+  for (const auto& record : records) {
+    if (!record->backprops.defined()) {
+      continue;
+    }
+    for (const auto& each : record->use->parameters()) {
+      if (is_computed(each.tensor)) {
+        pull_back(*record, each, parameters, found);
+        continue;
+      }
+      for (size_t l = 0; l < parameters.size(); ++l) {
+        if (parameters[l].is_same(each.tensor)) {
+          TORCH_CHECK(!record->use->released(),
+                      "the factors of this pass were freed once reduced (keep_factors)");
+          add_use(found[l], record->use->gradients(each, record->backprops));
+        }
+      }
+    }
+  }
+  return found;
+}
+
+std::vector<std::optional<NormsAndSum>> Tape::norms_and_sums(
+    const ParameterList& parameters) const {
+  const c10::NoGradGuard no_grad;
+  std::vector<std::optional<NormsAndSum>> found(parameters.size());
+  std::vector<size_t> left;
+  ParameterList several;  // used more than once, or through a computed weight
+  for (size_t l = 0; l < parameters.size(); ++l) {
+    const auto uses = state_->uses.find(parameters[l].unsafeGetTensorImpl());
+    bool reduced = false;
+    if (uses != state_->uses.end() && uses->second == 1) {
+      for (const auto& record : state_->records) {
+        for (size_t p = 0; p < record->reduced.size(); ++p) {
+          if (record->use->parameters()[p].tensor.is_same(parameters[l])) {
+            found[l] = record->reduced[p];
+            reduced = true;
+          }
+        }
+      }
+    }
+    if (!reduced) {
+      left.push_back(l);
+      several.push_back(parameters[l]);
+    }
+  }
+  const auto factored = state_->factors(several);
+  for (size_t u = 0; u < left.size(); ++u) {
+    if (factored[u]) {
+      found[left[u]] = reduce(*factored[u]);
+    }
+  }
+  return found;
+}
+
+/// Gradients g_i [B, *shape] of the computed weight, each through the graph that computed it.
+void Tape::State::pull_back(const Record& record, const LayerUse::Parameter& computed,
+                            const ParameterList& parameters,
+                            std::vector<std::optional<FactoredGradients>>& found) const {
+  const auto gradients = record.use->gradients(computed, record.backprops);
+  std::vector<std::vector<at::Tensor>> rows(parameters.size());
+  for (int64_t i = 0; i < gradients.size(); ++i) {
+    const auto of_example = gradients.slice(i, i + 1).dense().squeeze(0);
+    const c10::AutoGradMode with_gradients(true);
+    const auto pulled = torch::autograd::grad(
+        {computed.tensor}, parameters, {of_example.to(computed.tensor.scalar_type())},
+        /*retain_graph=*/true, /*create_graph=*/false, /*allow_unused=*/true);
+    for (size_t l = 0; l < parameters.size(); ++l) {
+      if (pulled[l].defined()) {
+        rows[l].push_back(pulled[l]);
+      }
+    }
+  }
+  for (size_t l = 0; l < parameters.size(); ++l) {
+    if (!rows[l].empty()) {
+      add_use(found[l], FactoredGradients::from_dense(at::stack(rows[l]),
+                                                      parameters[l].sizes().vec(),
+                                                      gradients.method()));
+    }
   }
 }
 

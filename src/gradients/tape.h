@@ -1,23 +1,35 @@
 #pragma once
 
 #include "gradients/gradient_batch.h"
+#include "gradients/layer_rules.h"
+#include "gradients/method_choice.h"
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 namespace gradist {
 
+/// Squared norms and sum of the per-example gradients of every parameter: what one pass gives at
+/// about the price of a plain backward pass.
+struct ReducedGradients {
+  std::vector<NormsAndSum> parameters;  ///< L entries
+  at::Tensor losses;                    ///< [B], f_i
+};
+
 /// Records one forward and backward pass so that the gradient of every single example is known in
 /// factors.
 ///
-/// A model calls the tape for the layers of the rule table (`linear`) instead of the plain
-/// operation. The layer's output gets a tensor hook that keeps its backprops, and its weights are
-/// detached, so that autograd never forms the summed weight gradient. Parameters the tape did not
-/// see are measured by the exact fallback, one example at a time, and named in
-/// `GradientBatch::parameters[l].method()`. Dimension 0 of every recorded input is the batch. A
-/// tape serves one pass.
+/// A model calls the tape for the layers of the rule table (layer_rules.h) instead of the plain
+/// operation. The layer's output gets a tensor hook that sees its backprops, and its weights are
+/// detached, so that autograd never forms the summed weight gradient. A weight computed from
+/// parameters (a slice, a weight norm) is measured as if it were one, and each example's gradient
+/// pulled back to them. Parameters the tape did not see are measured by the exact fallback, one
+/// example at a time, and named in `FactoredGradients::method()`. Dimension 0 of every recorded
+/// input is the batch. A tape serves one pass.
 ///
 ///   Tape tape;
 ///   auto hidden = at::relu(tape.linear(x, weight, bias));
@@ -25,14 +37,26 @@ namespace gradist {
 ///   GradientBatch batch = tape.backward(losses, parameters);
 class Tape {
  public:
+  struct Options {
+    int64_t examples = 0;       ///< B; 0: dimension 0 of the first recorded input
+    bool reduce = false;        ///< norms and sums during the backward pass, layer by layer
+    bool keep_factors = true;   ///< keep backprops for `factors`; false: freed once reduced
+    std::shared_ptr<MethodChoices> choices;  ///< for `reduce`; null: fewest operations
+  };
+
   Tape();
+  explicit Tape(Options options);
   ~Tape();
   Tape(const Tape&) = delete;
   Tape& operator=(const Tape&) = delete;
 
-  /// y = x W^T + b for x [B, I] or [B, ..., I], W [O, I], b [O] (may be undefined). Weights may be
-  /// used again (tied). A weight or bias computed from parameters (a transpose, a mask) is left to
-  /// autograd, and its parameters to the fallback.
+  /// Runs a layer of the rule table and records it. `plain` runs it unrecorded: where no gradient
+  /// is wanted, where dimension 0 of the input is not the batch, and where autograd reaches the
+  /// input but not through a recorded layer (then it may hold no examples at all).
+  at::Tensor record(rules::Use use, const std::function<at::Tensor()>& plain,
+                    bool sequence_first = false);
+
+  /// y = x W^T + b for x [B, I] or [B, ..., I], W [O, I], b [O] (may be undefined).
   at::Tensor linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias);
 
   /// The loss [] or [1] of example i alone, from a plain forward pass (no tape): what the fallback
@@ -45,17 +69,30 @@ class Tape {
   GradientBatch backward(const at::Tensor& losses, const ParameterList& parameters,
                          const LossOfExample& loss_of_example = nullptr);
 
+  /// The same for squared norms and sums only; needs Options::reduce.
+  ReducedGradients backward_reduced(const at::Tensor& losses, const ParameterList& parameters,
+                                    const LossOfExample& loss_of_example = nullptr);
+
+  /// After a backward pass of the caller's: what the recorded uses say of each parameter; nothing
+  /// for one without recorded use.
+  std::vector<std::optional<FactoredGradients>> factors(const ParameterList& parameters) const;
+  std::vector<std::optional<NormsAndSum>> norms_and_sums(const ParameterList& parameters) const;
+
+  int64_t examples() const;  ///< B; 0 while nothing was recorded
+
+  /// Ends the recording: hooks still on tensors of the pass do nothing from now on.
+  void close();
+
  private:
   struct Record;
-  static void add_record(const Record& record, const at::Tensor& parameter,
-                         std::optional<FactoredGradients>& gradients);
+  struct State;
 
-  /// A detached copy of the bias that wants a gradient itself, so that autograd reaches the layer
-  /// whatever its input is.
-  at::Tensor anchored_bias(const at::Tensor& weight, const at::Tensor& bias);
+  std::vector<size_t> differentiate(const at::Tensor& losses, const ParameterList& parameters);
+  void measure_uncovered(const std::vector<size_t>& uncovered, const ParameterList& parameters,
+                         int64_t examples, const LossOfExample& loss_of_example,
+                         const std::function<void(size_t, FactoredGradients)>& found) const;
 
-  std::vector<std::shared_ptr<Record>> records_;
-  std::vector<at::Tensor> anchors_;
+  std::shared_ptr<State> state_;
 };
 
 /// The linear layer of a model that may or may not be measured: through the tape, or plain when

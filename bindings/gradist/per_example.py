@@ -1,0 +1,393 @@
+"""Per-example gradients of a model: in the caller's own loop (`per_example`), or in a loop of gradist's (`gradient_norms`)."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import weakref
+from collections.abc import Mapping, Sequence
+from time import perf_counter
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gradist import _core
+from gradist.probe import Data, LossFunction, ModelSource, is_random, refuse_coupled, trainable, unchanged
+from gradist.recording import recorded, tensors_in
+
+__all__ = ["GradientNorms", "Method", "PerExample", "choices", "gradient_norms", "per_example"]
+
+choices = _core.MethodChoices(measure=True)
+"""Which way each layer and shape is computed here: tried once each and kept for the process. `choices.write(path)` keeps them in
+a file, `choices.read(path)` takes them from one, so that another process computes in the same ways."""
+
+
+class Method(str):
+    """How the gradients of a parameter were found: "linear", "conv", ..., "one-by-one", "unused"; `.reason` says which way and why."""
+
+    reason: str = ""
+
+    def __new__(cls, name: str, reason: str = "") -> Method:
+        made = super().__new__(cls, name)
+        made.reason = reason
+        return made
+
+
+class PerExample:
+    """What one backward pass says of single examples; made by `per_example`. Results are there after the context has ended.
+
+    B examples, g_i the gradient of example i's part of the loss that was back-propagated: of f_i for a summed loss, of f_i / B
+    for a mean. Nothing is divided by B here.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = getattr(model, "_orig_mod", model)
+        self._names, self._parameters = trainable(self._model)
+        refuse_coupled(self._model)
+        self._exit = contextlib.ExitStack()
+        self._calls: list[_Call] = []
+        self._reached: set[int] = set()
+        self._tape: _core.Tape | None = None
+        self._reduced: list[_core.NormsAndSum | None] = []
+        self._formed: dict[int, Tensor] = {}
+        self._examples = 0
+        self._done = False
+        self._batch: _core.GradientBatch | None = None
+
+    def __enter__(self) -> PerExample:
+        if self._tape is not None:
+            raise ValueError("this context was entered before, must be a new gradist.per_example(model) for each pass")
+        self._tape = _core.Tape(reduce=True, choices=choices)
+        with contextlib.ExitStack() as entered:
+            entered.callback(self._tape.close)
+            for position, parameter in enumerate(self._parameters):
+                hook = parameter.register_hook(lambda _, position=position: self._reached.add(position))
+                entered.callback(hook.remove)
+            hook = self._model.register_forward_hook(self._called, with_kwargs=True)
+            entered.callback(hook.remove)
+            entered.enter_context(recorded(self._model, self._tape))
+            self._exit = entered.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._exit.close()
+        if kind is None:
+            self._finish()
+
+    def _called(self, model: nn.Module, args: Any, kwargs: Any, outputs: Any) -> None:
+        if torch.is_grad_enabled():
+            self._calls.append(_Call(args, kwargs, outputs))
+
+    def _finish(self) -> None:
+        assert self._tape is not None
+        self._reduced = self._tape.norms_and_sums(self._parameters)
+        self._examples = self._tape.examples or next((call.examples for call in self._calls if call.examples), 0)
+        self._done = bool(self._reached) or any(each is not None for each in self._reduced)
+        uncovered = sorted(self._reached)
+        if uncovered:
+            self._formed = dict(zip(uncovered, self._one_by_one(uncovered), strict=True))
+        with torch.no_grad():
+            for parameter, found in zip(self._parameters, self._reduced, strict=True):
+                if found is not None:
+                    total = found.sum.to(parameter.dtype)
+                    parameter.grad = total if parameter.grad is None else parameter.grad.add_(total)
+
+    def _one_by_one(self, positions: Sequence[int]) -> list[Tensor]:
+        """Gradients [B, *shape] of the parameters at these positions, by running the model on each example alone and pulling
+        back the gradient of its outputs."""
+        names = ", ".join(repr(self._names[each]) for each in positions)
+        if not self._calls or not self._examples:
+            raise ValueError(
+                f"parameters {names} are used outside the layers with a rule, which takes a call of the whole model on a batch "
+                "to measure: call model(...) inside the context"
+            )
+        if drop := next((name for name, layer in self._model.named_modules() if is_random(layer)), None):
+            raise ValueError(
+                f"parameters {names} are used outside the layers with a rule, and layer {drop!r} drops at random, so that no "
+                "second run of the model sees the same: call model.eval() first, or give the layer a rule by gradist.rule"
+            )
+        parameters = [self._parameters[each] for each in positions]
+        rows: list[list[Tensor]] = [[] for _ in positions]
+        with unchanged(self._model), torch.enable_grad():
+            for i in range(self._examples):
+                total = [torch.zeros_like(each) for each in parameters]
+                for call in self._calls:
+                    for found, sum_ in zip(call.gradients_of(self._model, i, self._examples, parameters), total, strict=True):
+                        sum_ += found
+                for row, gradient in zip(rows, total, strict=True):
+                    row.append(gradient)
+        return [torch.stack(each) for each in rows]
+
+    # ---- results
+
+    def _result(self) -> None:
+        if not self._done:
+            raise ValueError("there are no gradients yet, must be read after the context has ended and a backward pass was run in it")
+
+    def per_parameter(self) -> dict[str, Tensor]:
+        """||g_il||^2 by parameter, [B] float64."""
+        self._result()
+        norms = {}
+        for position, (name, found) in enumerate(zip(self._names, self._reduced, strict=True)):
+            if position in self._formed:
+                norms[name] = self._formed[position].flatten(1).double().square().sum(1)
+            elif found is not None:
+                norms[name] = found.squared_norms.double()
+            else:
+                norms[name] = torch.zeros(self._examples, dtype=torch.float64, device=self._parameters[position].device)
+        return norms
+
+    def squared_norms(self) -> Tensor:
+        """||g_i||^2, [B] float64."""
+        return torch.stack([each.to("cpu") if _mixed(self._parameters) else each for each in self.per_parameter().values()]).sum(0)
+
+    def _gradients(self) -> _core.GradientBatch:
+        self._result()
+        assert self._tape is not None
+        if self._batch is None:
+            places = list(self._formed)
+            self._batch = self._tape.batch(self._parameters, self._examples, places, [self._formed[each] for each in places])
+        return self._batch
+
+    def gradients(self) -> dict[str, Tensor]:
+        """g_i by parameter, [B, *shape]. Takes the memory of B models."""
+        batch = self._gradients()
+        return {name: batch.dense(position) for position, name in enumerate(self._names)}
+
+    def gram(self) -> Tensor:
+        """<g_i, g_j>, [B, B] float64."""
+        batch = self._gradients()
+        return batch.gram(batch)
+
+    def inner(self, other: PerExample | Mapping[str, Tensor] | Sequence[Tensor]) -> Tensor:
+        """<g_i, v> for a direction v, by parameter name or in the order of the model's parameters; or <g_i, h_i> for the same
+        examples in another pass of the same model. [B] float64."""
+        batch = self._gradients()
+        if isinstance(other, PerExample):
+            if self._names != other._names or self._examples != other._examples:
+                raise ValueError("inner: the other pass has other parameters or another number of examples, must have the same")
+            return batch.inner(other._gradients())
+        direction = [other[name] for name in self._names if name in other] if isinstance(other, Mapping) else list(other)
+        shapes = [list(each.shape) for each in self._parameters]
+        if [list(each.shape) for each in direction] != shapes:
+            raise ValueError(f"inner: the direction must have one tensor for each of the parameters {self._names}, of their shapes {shapes}")
+        return batch.inner_direction([each.detach().to(own) for each, own in zip(direction, self._parameters, strict=True)])
+
+    def second_moments(self) -> dict[str, Tensor]:
+        """(1/B) sum_i g_ij^2 of every coordinate j, by parameter, of its shape."""
+        batch = self._gradients()
+        return {name: batch.sum_squares(position) / self._examples for position, name in enumerate(self._names)}
+
+    def sketch(self, dim: int, seed: int = 0) -> Tensor:
+        """Random projections s_i [B, dim] with E<s_i, s_j> = <g_i, g_j> over seeds; linear in g_i for a seed.
+
+        Factor by factor to ceil(sqrt(dim)) on each side, then all parameters together to `dim`, normal entries.
+        """
+        if dim < 1:
+            raise ValueError(f"dim = {dim}, must be >= 1")
+        layers = self._gradients().sketch(math.isqrt(dim - 1) + 1, seed)
+        generator = torch.Generator().manual_seed(seed + 1)
+        projection = torch.randn(layers.shape[1], dim, generator=generator, dtype=torch.float64) / math.sqrt(dim)
+        return layers @ projection.to(layers)
+
+    @property
+    def coverage(self) -> dict[str, Method]:
+        """How the gradients of every parameter were found: a rule's name, "one-by-one" for the exact fallback, "unused"."""
+        self._result()
+        found: dict[str, Method] = {}
+        for position, (name, each) in enumerate(zip(self._names, self._reduced, strict=True)):
+            if position in self._formed:
+                found[name] = Method("one-by-one", "used where no layer rule sees it")
+            elif each is not None:
+                found[name] = Method(each.method, each.reason)
+            else:
+                found[name] = Method("unused", "the loss does not depend on it")
+        return found
+
+    def __repr__(self) -> str:
+        return f"<gradist.PerExample: {self._examples} examples, {len(self._names)} parameters>"
+
+
+def per_example(model: nn.Module) -> PerExample:
+    """Per-example gradients of any model in your own training loop, at about the price of the plain backward pass.
+
+    Dimension 0 of what the model is called with is the batch. Within the context the layers' gradients are measured as the
+    backward pass goes through them; after it `.grad` is as after any backward pass, and nothing stays on the model.
+
+    Raises:
+        ValueError: a layer mixes the examples (batch norm in train mode), or the model has nothing to measure.
+
+    Example:
+        >>> with gradist.per_example(model) as px:
+        ...     loss_fn(model(x), y).sum().backward()
+        >>> px.squared_norms()
+    """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model is a {type(model).__name__}, must be a torch.nn.Module")
+    return PerExample(model)
+
+
+class _Call:
+    """One call of the model, so that the fallback can repeat it on an example: its inputs, and the gradients of its outputs."""
+
+    def __init__(self, args: Any, kwargs: Any, outputs: Any) -> None:
+        self.args, self.kwargs = args, kwargs
+        self.examples = next((each.shape[0] for each in tensors_in((args, kwargs)) if each.dim() > 0), 0)
+        self._backprops: dict[int, Tensor] = {}
+        for position, output in enumerate(tensors_in(outputs)):
+            if output.requires_grad:
+                output.register_hook(lambda gradient, position=position: self._receive(position, gradient))
+
+    def _receive(self, position: int, gradient: Tensor) -> None:
+        former = self._backprops.get(position)
+        self._backprops[position] = gradient if former is None else former + gradient
+
+    def gradients_of(self, model: nn.Module, example: int, examples: int, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The part of this call in g_i of the parameters."""
+
+        def alone(values: Any) -> Any:
+            if isinstance(values, Tensor):
+                own = values.dim() > 0 and values.shape[0] == examples
+                return values.detach()[example : example + 1] if own else values
+            if isinstance(values, Mapping):
+                return type(values)((name, alone(each)) for name, each in values.items())
+            return type(values)(alone(each) for each in values) if isinstance(values, tuple | list) else values
+
+        outputs = list(tensors_in(model(*alone(self.args), **alone(self.kwargs))))
+        pairs = [(outputs[k], alone(d)) for k, d in self._backprops.items() if outputs[k].requires_grad]
+        if not pairs:
+            return [torch.zeros_like(each) for each in parameters]
+        return torch.autograd.grad(
+            [output for output, _ in pairs], list(parameters), [d.reshape(output.shape) for output, d in pairs],
+            allow_unused=True, materialize_grads=True,
+        )  # fmt: skip
+
+
+def _mixed(parameters: Sequence[Tensor]) -> bool:
+    return len({each.device for each in parameters}) > 1
+
+
+# ---- the loop of gradist's own
+
+
+class GradientNorms:
+    """Squared norms of all per-example gradients of a batch and their sum; made by `gradient_norms`."""
+
+    def __init__(self, names: Sequence[str], chunk: int) -> None:
+        self._names = list(names)
+        self.chunk = chunk
+        """Examples that went through the model at once."""
+        self._losses: list[Tensor] = []
+        self._norms: list[list[Tensor]] = []
+        self._sums: list[Tensor] = []
+        self.coverage: dict[str, Method] = {}
+        """How the gradients of every parameter were found."""
+
+    def _add(self, part: _core.ReducedGradients) -> None:
+        self._losses.append(part.losses)
+        self._norms.append([each.squared_norms for each in part.parameters])
+        if not self._sums:
+            self._sums = [each.sum for each in part.parameters]
+            methods = (Method(each.method, each.reason) for each in part.parameters)
+            self.coverage = dict(zip(self._names, methods, strict=True))
+        else:
+            torch._foreach_add_(self._sums, [each.sum for each in part.parameters])
+
+    @property
+    def losses(self) -> Tensor:
+        """f_i, [B]."""
+        return torch.cat(self._losses)
+
+    @property
+    def per_parameter(self) -> dict[str, Tensor]:
+        """||g_il||^2 by parameter, [B] float64."""
+        return {name: torch.cat([part[k] for part in self._norms]).double() for k, name in enumerate(self._names)}
+
+    @property
+    def squared_norms(self) -> Tensor:
+        """||g_i||^2, [B] float64."""
+        return torch.cat([torch.stack([each.double() for each in part]).sum(0) for part in self._norms])
+
+    @property
+    def gradient(self) -> dict[str, Tensor]:
+        """sum_i g_i by parameter: what a backward pass from the summed loss leaves in `.grad`."""
+        return dict(zip(self._names, self._sums, strict=True))
+
+
+def gradient_norms(
+    model: nn.Module, loss_fn: LossFunction, batch: Data, *, max_bytes: int = 0, chunk: int = 0
+) -> GradientNorms:
+    """All squared gradient norms of a batch and the summed gradient, at the price of a plain forward and backward pass or less.
+
+    The batch goes through the model in chunks, so that activations stay in cache; which size is fastest is measured the first
+    time for a model and batch and kept. The model, its `.grad`, its buffers and torch's random state are left as they were.
+
+    Args:
+        model: any module whose examples do not influence each other.
+        loss_fn: loss_fn(outputs, targets) -> [B], one loss an example; loss weights and token masks are its own affair.
+        batch: inputs and targets, with the examples in dimension 0.
+        max_bytes: bound on the memory of a chunk's activations and gradients; 0: none.
+        chunk: examples at once; 0: the fastest.
+
+    Example:
+        >>> n = gradist.gradient_norms(model, torch.nn.CrossEntropyLoss(reduction="none"), (x, y))
+        >>> n.squared_norms.topk(5)
+    """
+    for name, value in (("max_bytes", max_bytes), ("chunk", chunk)):
+        if value < 0:
+            raise ValueError(f"{name} = {value}, must be >= 0")
+    source = ModelSource(model, loss_fn, batch)
+    refuse_coupled(source.model)
+    with unchanged(source.model):
+        limit = _largest_chunk(source, max_bytes)
+        size = min(chunk or _fastest_chunk(source, limit), limit)
+        return _pass(source, size, source.examples)
+
+
+def _pass(source: ModelSource, chunk: int, examples: int) -> GradientNorms:
+    """The first `examples` examples in chunks of this size."""
+    result = GradientNorms(source.parameter_names, chunk)
+    for begin in range(0, examples, chunk):
+        result._add(source.reduced(begin, min(begin + chunk, examples), choices))
+    return result
+
+
+_chunks: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], int]] = weakref.WeakKeyDictionary()
+
+
+def _fastest_chunk(source: ModelSource, limit: int) -> int:
+    """Tries halves, quarters, ... of the batch until they get slower, twice each after the layers' ways are chosen."""
+    shapes = tuple((*each.shape, each.dtype) for each in tensors_in((source.inputs, source.targets)))
+    key = (shapes, torch.get_num_threads(), limit)
+    known = _chunks.setdefault(source.model, {})
+    if key not in known:
+        seconds: dict[int, float] = {}
+        size = min(source.examples, limit)
+        while True:
+            seconds[size] = _seconds(source, size)
+            if size == 1 or seconds[size] > 1.25 * min(seconds.values()):
+                break
+            size = max(1, size // 2)
+        known[key] = min(seconds, key=lambda each: seconds[each])
+    return known[key]
+
+
+def _seconds(source: ModelSource, chunk: int) -> float:
+    """Seconds an example in chunks of this size."""
+    examples = min(source.examples, 4 * chunk)
+    _pass(source, chunk, chunk)  # chooses the layers' ways for this shape
+    taken = []
+    for _ in range(2):
+        start = perf_counter()
+        _pass(source, chunk, examples)
+        taken.append(perf_counter() - start)
+    return min(taken) / examples
+
+
+def _largest_chunk(source: ModelSource, max_bytes: int) -> int:
+    """The most examples whose factors, with the copies a pass makes of them, stay under the bound; at least one."""
+    if max_bytes == 0:
+        return source.examples
+    return max(1, min(source.examples, max_bytes // max(1, source.bytes_an_example())))

@@ -1,0 +1,557 @@
+"""Sends the layers of a running model through a tape: the Python side of the table of layer rules.
+
+A torch function mode sees every operation the model calls, whatever module or function calls it. Operations of the table
+(`_RULES`) that use a trainable parameter are recorded by the tape; everything else runs as it is, and parameters it uses are
+found by autograd and left to the exact fallback.
+
+Which dimension of a tensor is the batch is followed from the model's inputs through the operations: a layer that sees the
+examples in another dimension, or in none, must not be recorded as if they were in dimension 0.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from gradist import _core
+
+__all__ = ["Rule", "recorded", "rule", "tensors_in"]
+
+Rule = Callable[[Any, tuple[Any, ...], Tensor], Mapping[str, Tensor]]
+"""rule(layer, inputs, backprops) -> {parameter name: per-example gradients [B, *shape]}."""
+
+_custom_rules: dict[type[nn.Module], Rule] = {}
+
+
+def rule(layer: type[nn.Module]) -> Callable[[Rule], Rule]:
+    """Gives a layer of your own its per-example gradients, so that it needs no backward pass an example.
+
+    The function gets the layer, its inputs (detached) and the backprops, the gradient of the summed loss with respect to its
+    output, with the examples in dimension 0 of both. It returns the gradients of single examples, [B, *shape], for every
+    parameter that the layer itself holds. Submodules are recorded as always. `gradist.check` tells whether the rule is right.
+
+    Example:
+        >>> @gradist.rule(Scale)
+        ... def scale(layer, inputs, backprops):
+        ...     return {"weight": backprops * inputs[0]}
+    """
+    if not (isinstance(layer, type) and issubclass(layer, nn.Module)):
+        raise ValueError(f"rule({layer!r}): must be a class of layers, a subclass of torch.nn.Module")
+
+    def register(function: Rule) -> Rule:
+        _custom_rules[layer] = function
+        return function
+
+    return register
+
+
+@contextlib.contextmanager
+def recorded(model: nn.Module, tape: _core.Tape) -> Iterator[None]:
+    """Within, the layers of `model` go through `tape`; model and inputs are as before afterwards."""
+    mode = _Recording(tape)
+    hook = model.register_forward_pre_hook(lambda _, args, kwargs: mode.follow((args, kwargs)), with_kwargs=True)
+    try:
+        with _custom_layers(model, mode), mode:
+            yield
+    finally:
+        hook.remove()
+        mode.forget()
+
+
+def tensors_in(values: Any) -> Iterator[Tensor]:
+    """The tensors in nested tuples, lists and dicts."""
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, Mapping):
+        for each in values.values():
+            yield from tensors_in(each)
+    elif isinstance(values, Sequence) and not isinstance(values, str):
+        for each in values:
+            yield from tensors_in(each)
+
+
+# ---- where the batch is
+
+_MARK = "_gradist_batch"
+_UNKNOWN = -1
+
+
+class _Recording(TorchFunctionMode):
+    """The mode. A tensor known to hold the examples carries (this recording, their dimension)."""
+
+    def __init__(self, tape: _core.Tape) -> None:
+        super().__init__()
+        self.tape = tape
+        self._marked: list[Tensor] = []
+        self._examples = 0
+
+    def follow(self, inputs: Any) -> None:
+        """Marks the inputs of the model: their dimension 0 is the batch."""
+        for tensor in tensors_in(inputs):
+            if tensor.dim() > 0:
+                self._examples = self._examples or tensor.shape[0]
+                if tensor.shape[0] == self._examples:
+                    self.mark(tensor, 0)
+                    self._marked.append(tensor)
+
+    def forget(self) -> None:
+        """No mark stays on the caller's tensors."""
+        for tensor in self._marked:
+            tensor.__dict__.pop(_MARK, None)
+        self._marked.clear()
+
+    def mark(self, tensor: Tensor, dimension: int) -> None:
+        tensor.__dict__[_MARK] = (self, dimension)
+
+    def batch_dimension(self, tensor: Tensor) -> int:
+        """The dimension that holds the examples; -1 where it is not known."""
+        mark = tensor.__dict__.get(_MARK)
+        if mark is not None and mark[0] is self:
+            return int(mark[1])
+        # Without a call of the whole model nothing is known: then it is dimension 0.
+        return _UNKNOWN if self._examples else 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        handler = _RULES.get(func)
+        result = handler(self, *args, **kwargs) if handler is not None and torch.is_grad_enabled() else None
+        if result is None:
+            result = func(*args, **kwargs)
+        if self._examples:
+            self._follow_operation(func, args, kwargs, result)
+        return result
+
+    def _follow_operation(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
+        if not isinstance(result, Tensor | tuple | list):
+            return
+        source = next((each for each in _shallow_tensors(args, kwargs) if _MARK in each.__dict__), None)
+        if source is None or (dimension := self.batch_dimension(source)) == _UNKNOWN:
+            return
+        move = _MOVES.get(func)
+        for tensor in (result,) if isinstance(result, Tensor) else result:
+            if isinstance(tensor, Tensor) and tensor is not source:
+                where = move(dimension, source, tensor, args, kwargs) if move else self._kept(dimension, source, tensor)
+                if where != _UNKNOWN:
+                    self.mark(tensor, where)
+
+    def _kept(self, dimension: int, source: Tensor, result: Tensor) -> int:
+        """Where the examples are after an operation that leaves the dimensions before and after theirs alone."""
+        if result.dim() <= dimension or result.shape[dimension] != self._examples:
+            return _UNKNOWN
+        return dimension if dimension == 0 or result.dim() == source.dim() else _UNKNOWN
+
+
+def _shallow_tensors(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Tensor]:
+    for each in (*args, *kwargs.values()):
+        if isinstance(each, Tensor):
+            yield each
+        elif isinstance(each, tuple | list):
+            yield from (inner for inner in each if isinstance(inner, Tensor))
+
+
+def _argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], position: int, *names: str) -> Any:
+    if len(args) > position:
+        return args[position]
+    return next((kwargs[name] for name in names if name in kwargs), None)
+
+
+def _transposed(dimension: int, source: Tensor, result: Tensor, args: Any, kwargs: Any) -> int:
+    first, second = _argument(args, kwargs, 1, "dim0", "axis0"), _argument(args, kwargs, 2, "dim1", "axis1")
+    if not isinstance(first, int) or not isinstance(second, int):
+        return _UNKNOWN
+    first, second = first % source.dim(), second % source.dim()
+    return {first: second, second: first}.get(dimension, dimension)
+
+
+def _reversed(dimension: int, source: Tensor, result: Tensor, args: Any, kwargs: Any) -> int:
+    return source.dim() - 1 - dimension
+
+
+def _permuted(dimension: int, source: Tensor, result: Tensor, args: Any, kwargs: Any) -> int:
+    order = _argument(args, kwargs, 1, "dims")
+    order = args[1:] if isinstance(order, int) else order
+    return [each % source.dim() for each in order].index(dimension) if order is not None else _UNKNOWN
+
+
+def _moved(dimension: int, source: Tensor, result: Tensor, args: Any, kwargs: Any) -> int:
+    start, end = _argument(args, kwargs, 1, "source"), _argument(args, kwargs, 2, "destination")
+    if not isinstance(start, int) or not isinstance(end, int):
+        return _UNKNOWN
+    order = list(range(source.dim()))
+    order.insert(end % source.dim(), order.pop(start % source.dim()))
+    return order.index(dimension)
+
+
+def _dropped(dimension: int, source: Tensor, result: Tensor, args: Any, kwargs: Any) -> int:
+    """After an operation that takes one dimension away: an index, a reduction, one of the pieces of `unbind`."""
+    which = _argument(args, kwargs, 1, "dim", "axis")
+    which = 0 if which is None and result.dim() == source.dim() - 1 else which
+    if not isinstance(which, int) or isinstance(which, bool) or result.dim() != source.dim() - 1:
+        return dimension if dimension == 0 and result.dim() > 0 and result.shape[0] == source.shape[0] else _UNKNOWN
+    which %= source.dim()
+    return _UNKNOWN if which == dimension else dimension - (which < dimension)
+
+
+def _indexed(dimension: int, source: Tensor, result: Tensor, args: Any, kwargs: Any) -> int:
+    if isinstance(args[1], int) and not isinstance(args[1], bool):
+        return dimension - 1 if dimension > 0 else _UNKNOWN
+    same = result.dim() > dimension and result.shape[dimension] == source.shape[dimension]
+    return dimension if same and (dimension == 0 or result.dim() == source.dim()) else _UNKNOWN
+
+
+def _contracted(dimension: int, source: Tensor, result: Tensor, args: Any, kwargs: Any) -> int:
+    """After an einsum whose equation names its dimensions by letters alone."""
+    terms, arrow, output = args[0].replace(" ", "").partition("->") if isinstance(args[0], str) else ("", "", "")
+    for term, operand in zip(terms.split(","), _shallow_tensors(args, {}), strict=False):
+        if operand is source and arrow and "." not in args[0]:
+            return output.find(term[dimension])
+    return _UNKNOWN
+
+
+_REDUCTIONS = ("mean", "sum", "amax", "amin", "max", "min", "logsumexp", "unbind", "select")
+_MOVES: dict[Any, Callable[[int, Tensor, Tensor, Any, Any], int]] = {
+    **dict.fromkeys((getattr(owner, name) for owner in (torch, Tensor) for name in ("transpose", "swapaxes", "swapdims")), _transposed),
+    **dict.fromkeys((getattr(owner, name) for owner in (torch, Tensor) for name in ("movedim", "moveaxis")), _moved),
+    **dict.fromkeys((getattr(owner, name) for owner in (torch, Tensor) for name in _REDUCTIONS), _dropped),
+    **dict.fromkeys((torch.permute, Tensor.permute), _permuted),
+    **dict.fromkeys((Tensor.t, torch.t, Tensor.T.__get__), _reversed),
+    torch.einsum: _contracted,
+    Tensor.__getitem__: _indexed,
+}
+
+
+# ---- the table: operation -> what records it; None where it is not recorded
+
+
+def _at(mode: _Recording, input: Tensor, *parameters: Tensor | None) -> int | None:
+    """Where the examples of a layer's input are, 0 or 1, if there is something to record."""
+    if not any(each is not None and each.requires_grad for each in parameters):
+        return None
+    dimension = mode.batch_dimension(input)
+    return dimension if dimension in (0, 1) else None
+
+
+def _linear(mode: _Recording, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
+    where = _at(mode, input, weight, bias)
+    return None if where is None else mode.tape.linear(input, weight, bias, sequence_first=where == 1)
+
+
+def _matmul(mode: _Recording, input: Tensor, other: Tensor) -> Tensor | None:
+    if not isinstance(other, Tensor) or other.dim() != 2 or input.dim() < 2 or _at(mode, input, other) != 0:
+        return None
+    return mode.tape.matmul(input, other)
+
+
+def _convolution(dimensions: int) -> Callable[..., Tensor | None]:
+    def convolution(
+        mode: _Recording, input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
+        dilation: Any = 1, groups: int = 1,
+    ) -> Tensor | None:  # fmt: skip
+        if input.dim() != dimensions + 2 or _at(mode, input, weight, bias) != 0:
+            return None
+        dilation = _each(dilation, dimensions)
+        if padding == "same":
+            total = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
+            odd = [each % 2 for each in total]
+            if any(odd):  # one more at the end, as torch pads
+                input = F.pad(input, [n for each in reversed(odd) for n in (0, each)])
+                mode.mark(input, 0)
+            padding = [each // 2 for each in total]
+        padding = _each(0 if padding == "valid" else padding, dimensions)
+        return mode.tape.convolution(
+            input, weight, bias, _each(stride, dimensions), padding, dilation, False, [0] * dimensions, groups
+        )
+
+    return convolution
+
+
+def _transposed_convolution(dimensions: int) -> Callable[..., Tensor | None]:
+    def convolution(
+        mode: _Recording, input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
+        output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
+    ) -> Tensor | None:  # fmt: skip
+        if input.dim() != dimensions + 2 or _at(mode, input, weight, bias) != 0:
+            return None
+        sizes = (_each(each, dimensions) for each in (stride, padding, dilation))
+        return mode.tape.convolution(input, weight, bias, *sizes, True, _each(output_padding, dimensions), groups)
+
+    return convolution
+
+
+def _each(value: Any, dimensions: int) -> list[int]:
+    """One number a dimension."""
+    values = [value] if isinstance(value, int) else list(value)
+    return values * dimensions if len(values) == 1 else values
+
+
+def _embedding(
+    mode: _Recording, input: Tensor, weight: Tensor, padding_idx: int | None = None, max_norm: float | None = None,
+    norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False,
+) -> Tensor | None:  # fmt: skip
+    if max_norm is not None or scale_grad_by_freq or sparse:
+        return None
+    where = _at(mode, input, weight)
+    padding = -1 if padding_idx is None else padding_idx % weight.shape[0]
+    return None if where is None else mode.tape.embedding(input, weight, padding, sequence_first=where == 1)
+
+
+def _layer_norm(
+    mode: _Recording, input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None,
+    bias: Tensor | None = None, eps: float = 1e-5,
+) -> Tensor | None:  # fmt: skip
+    where = _at(mode, input, weight, bias)
+    if where is None or input.dim() - len(normalized_shape) <= where:
+        return None
+    return mode.tape.layer_norm(input, list(normalized_shape), weight, bias, eps, sequence_first=where == 1)
+
+
+def _rms_norm(
+    mode: _Recording, input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
+) -> Tensor | None:
+    where = _at(mode, input, weight)
+    if where is None or input.dim() - len(normalized_shape) <= where:
+        return None
+    epsilon = torch.finfo(input.dtype).eps if eps is None else eps
+    return mode.tape.rms_norm(input, list(normalized_shape), weight, epsilon, sequence_first=where == 1)
+
+
+def _group_norm(
+    mode: _Recording, input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor | None:
+    return mode.tape.group_norm(input, num_groups, weight, bias, eps) if _at(mode, input, weight, bias) == 0 else None
+
+
+def _instance_norm(
+    mode: _Recording, input: Tensor, running_mean: Tensor | None = None, running_var: Tensor | None = None,
+    weight: Tensor | None = None, bias: Tensor | None = None, use_input_stats: bool = True, momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor | None:  # fmt: skip
+    if _at(mode, input, weight, bias) != 0 or input.dim() < 3:
+        return None
+    if not use_input_stats:
+        return mode.tape.batch_norm(input, running_mean, running_var, weight, bias, eps)
+    if running_mean is not None:  # the running statistics change as ever
+        with torch.no_grad():
+            F.instance_norm(input, running_mean, running_var, None, None, True, momentum, eps)
+    return mode.tape.group_norm(input, input.shape[1], weight, bias, eps)
+
+
+def _batch_norm(
+    mode: _Recording, input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
+    bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+) -> Tensor | None:  # fmt: skip
+    if training or running_mean is None or _at(mode, input, weight, bias) != 0:
+        return None
+    return mode.tape.batch_norm(input, running_mean, running_var, weight, bias, eps)
+
+
+def _prelu(mode: _Recording, input: Tensor, weight: Tensor) -> Tensor | None:
+    if _at(mode, input, weight) != 0 or weight.dim() != 1:
+        return None
+    negative = input.clamp(max=0)
+    mode.mark(negative, 0)
+    shape = [-1] + [1] * (input.dim() - 2) if input.dim() > 1 and weight.numel() > 1 else [1]
+    scaled = mode.tape.scale(negative, weight if shape == [1] else weight.view(shape))
+    return None if scaled is None else input.clamp(min=0) + scaled
+
+
+def _broadcasts(mode: _Recording, input: Any, parameter: Any) -> bool:
+    """Whether a parameter is spread over the examples of the input."""
+    return (
+        isinstance(input, Tensor)
+        and isinstance(parameter, Tensor)
+        and _at(mode, input, parameter) == 0
+        and (_MARK not in parameter.__dict__ or mode.batch_dimension(parameter) == _UNKNOWN)
+        and (parameter.dim() < input.dim() or (parameter.dim() == input.dim() and parameter.shape[0] == 1))
+    )
+
+
+def _multiply(mode: _Recording, input: Any, other: Any, *, out: Tensor | None = None) -> Tensor | None:
+    for x, weight in ((input, other), (other, input)):
+        if out is None and _broadcasts(mode, x, weight):
+            return mode.tape.scale(x, weight)
+    return None
+
+
+def _add(mode: _Recording, input: Any, other: Any, *, alpha: float = 1, out: Tensor | None = None) -> Tensor | None:
+    if out is not None:
+        return None
+    if _broadcasts(mode, input, other):
+        return mode.tape.shift(input, other, alpha)
+    return mode.tape.shift(other, input, 1.0) if alpha == 1 and _broadcasts(mode, other, input) else None
+
+
+def _subtract(mode: _Recording, input: Any, other: Any, *, alpha: float = 1, out: Tensor | None = None) -> Tensor | None:
+    return mode.tape.shift(input, other, -alpha) if out is None and _broadcasts(mode, input, other) else None
+
+
+def _expand(mode: _Recording, parameter: Tensor, *sizes: Any, **_: Any) -> Tensor | None:
+    wanted = sizes[0] if len(sizes) == 1 and not isinstance(sizes[0], int) else sizes
+    return _expanded(mode, parameter, list(wanted))
+
+
+def _repeat(mode: _Recording, parameter: Tensor, *repeats: Any) -> Tensor | None:
+    times = list(repeats[0] if len(repeats) == 1 and not isinstance(repeats[0], int) else repeats)
+    if any(each != 1 for each in times[1:]):
+        return None
+    return _expanded(mode, parameter, [times[0], *parameter.shape[len(parameter.shape) - len(times) + 1 :]])
+
+
+def _expanded(mode: _Recording, parameter: Tensor, sizes: list[int]) -> Tensor | None:
+    """A parameter made one for each example: a class token, an initial state."""
+    grows = len(sizes) > parameter.dim() or (len(sizes) == parameter.dim() and parameter.shape[0] == 1)
+    if not parameter.requires_grad or not grows or _MARK in parameter.__dict__ or sizes[0] != mode._examples:
+        return None
+    sizes = [own if size == -1 else size for size, own in zip(sizes, [1] * (len(sizes) - parameter.dim()) + list(parameter.shape), strict=True)]
+    expanded = mode.tape.expand(parameter, sizes)
+    if expanded is not None:
+        mode.mark(expanded, 0)
+    return expanded
+
+
+def _attention(
+    mode: _Recording, query: Tensor, key: Tensor, value: Tensor, embed_dim_to_check: int, num_heads: int,
+    in_proj_weight: Tensor | None, in_proj_bias: Tensor | None, bias_k: Tensor | None, bias_v: Tensor | None,
+    add_zero_attn: bool, dropout_p: float, out_proj_weight: Tensor, out_proj_bias: Tensor | None, training: bool = True,
+    key_padding_mask: Tensor | None = None, need_weights: bool = True, attn_mask: Tensor | None = None,
+    use_separate_proj_weight: bool = False, q_proj_weight: Tensor | None = None, k_proj_weight: Tensor | None = None,
+    v_proj_weight: Tensor | None = None, static_k: Tensor | None = None, static_v: Tensor | None = None,
+    average_attn_weights: bool = True, is_causal: bool = False,
+) -> tuple[Tensor, Tensor | None] | None:  # fmt: skip
+    """Attention over q, k, v [S, B, E], as `nn.MultiheadAttention` calls it, by recorded projections."""
+    unusual = bias_k is not None or bias_v is not None or add_zero_attn or static_k is not None or static_v is not None
+    if unusual or query.dim() != 3 or any(mode.batch_dimension(each) != 1 for each in (query, key, value)):
+        return None
+
+    def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        recorded = _linear(mode, x, weight, bias)
+        return F.linear(x, weight, bias) if recorded is None else recorded
+
+    if in_proj_weight is not None and query is key and key is value:
+        mode.mark(query, 1)
+        q, k, v = project(query, in_proj_weight, in_proj_bias).chunk(3, dim=-1)
+    else:
+        weights = in_proj_weight.chunk(3) if in_proj_weight is not None else (q_proj_weight, k_proj_weight, v_proj_weight)
+        biases = in_proj_bias.chunk(3) if in_proj_bias is not None else (None, None, None)
+        q, k, v = (project(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))  # type: ignore[arg-type]
+    length, examples, width = query.shape
+    q, k, v = (each.unflatten(-1, (num_heads, -1)).permute(1, 2, 0, 3) for each in (q, k, v))  # [B, heads, S, E / heads]
+    mask = _attention_mask(attn_mask, key_padding_mask, examples, num_heads, q)
+    dropout = dropout_p if training else 0.0
+    if need_weights:
+        scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
+        weights_of = F.softmax(scores if mask is None else scores + mask, dim=-1)
+        weights_of = F.dropout(weights_of, dropout)
+        attended = weights_of @ v
+    else:
+        weights_of = None
+        attended = F.scaled_dot_product_attention(q, k, v, mask, dropout)
+    output = attended.permute(2, 0, 1, 3).reshape(length, examples, width)
+    mode.mark(output, 1)
+    output = project(output, out_proj_weight, out_proj_bias)
+    mode.mark(output, 1)
+    if weights_of is not None and average_attn_weights:
+        weights_of = weights_of.mean(dim=1)
+    return output, weights_of
+
+
+def _attention_mask(
+    attention: Tensor | None, padding: Tensor | None, examples: int, heads: int, like: Tensor
+) -> Tensor | None:
+    """Both masks as one to add to the scores [B, heads, S, T]."""
+
+    def to_add(mask: Tensor) -> Tensor:
+        return torch.zeros_like(mask, dtype=like.dtype).masked_fill_(mask, -torch.inf) if mask.dtype == torch.bool else mask.to(like.dtype)
+
+    total = None
+    if attention is not None:
+        total = to_add(attention).unflatten(0, (examples, heads)) if attention.dim() == 3 else to_add(attention)
+    if padding is not None:
+        added = to_add(padding)[:, None, None, :]
+        total = added if total is None else total + added
+    return total
+
+
+_RULES: dict[Any, Callable[..., Any]] = {
+    F.linear: _linear,
+    **dict.fromkeys((torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm), _matmul),
+    **{operation: _convolution(n) for n, operation in enumerate((torch.conv1d, torch.conv2d, torch.conv3d), 1)},
+    **{
+        operation: _transposed_convolution(n)
+        for n, operation in enumerate((torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d), 1)
+    },
+    F.embedding: _embedding,
+    F.layer_norm: _layer_norm,
+    F.rms_norm: _rms_norm,
+    F.group_norm: _group_norm,
+    F.instance_norm: _instance_norm,
+    F.batch_norm: _batch_norm,
+    F.prelu: _prelu,
+    F.multi_head_attention_forward: _attention,
+    **dict.fromkeys((torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__, torch.multiply, Tensor.multiply), _multiply),
+    **dict.fromkeys((torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__), _add),
+    **dict.fromkeys((torch.sub, Tensor.sub, Tensor.__sub__), _subtract),
+    Tensor.expand: _expand,
+    Tensor.repeat: _repeat,
+}
+
+
+# ---- layers with a rule of the user's
+
+
+@contextlib.contextmanager
+def _custom_layers(model: nn.Module, mode: _Recording) -> Iterator[None]:
+    layers = []
+    for layer in model.modules():
+        rule_of = next((_custom_rules[kind] for kind in type(layer).__mro__ if kind in _custom_rules), None)
+        if rule_of is not None and "forward" not in layer.__dict__:
+            layers.append(layer)
+            layer.__dict__["forward"] = _custom_forward(layer, rule_of, mode)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.__dict__.pop("forward", None)
+
+
+def _custom_forward(layer: nn.Module, rule_of: Rule, mode: _Recording) -> Callable[..., Any]:
+    forward = type(layer).forward
+
+    def recorded_forward(*inputs: Any, **keywords: Any) -> Any:
+        own = {name: each for name, each in layer._parameters.items() if each is not None and each.requires_grad}
+        if not own or not torch.is_grad_enabled():
+            return forward(layer, *inputs, **keywords)
+        try:
+            layer._parameters.update({name: each.detach() for name, each in own.items()})  # type: ignore[misc]
+            output = forward(layer, *inputs, **keywords)
+        finally:
+            layer._parameters.update(own)
+        read = tuple(each.detach() if isinstance(each, Tensor) else each for each in inputs)
+
+        def gradients(backprops: Tensor) -> list[Tensor]:
+            with torch.no_grad():
+                found = rule_of(layer, read, backprops)
+            return [_checked(layer, name, found, each, len(backprops)) for name, each in own.items()]
+
+        watched = mode.tape.custom(output, list(own.values()), gradients) if isinstance(output, Tensor) else None
+        if watched is None:
+            return forward(layer, *inputs, **keywords)
+        mode.mark(watched, 0)
+        return watched
+
+    return recorded_forward
+
+
+def _checked(layer: nn.Module, name: str, found: Mapping[str, Tensor], parameter: Tensor, examples: int) -> Tensor:
+    kind = type(layer).__name__
+    if name not in found:
+        raise ValueError(f"the rule of {kind} gives no gradients of parameter {name!r}, must give those of all its parameters")
+    if list(found[name].shape) != [examples, *parameter.shape]:
+        raise ValueError(f"the rule of {kind} gives {name!r} the shape {list(found[name].shape)}, must be {[examples, *parameter.shape]}")
+    return found[name]

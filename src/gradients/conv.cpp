@@ -1,0 +1,222 @@
+#include "gradients/layer_rules.h"
+#include "gradients/tensor_formation.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/bmm.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/convolution.h>
+#include <ATen/ops/convolution_backward.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/im2col.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+namespace gradist::rules {
+namespace {
+
+/// Examples a grouped convolution takes at once.
+constexpr int64_t kGroupedExamples = 32;
+
+/// Numbers that the unfolded inputs of one tile of examples may have, so that they stay in cache.
+constexpr int64_t kUnfoldedNumbers = int64_t{1} << 18;
+
+/// How much slower a multiply-add is in one of many small groups, or after unfolding, than in one
+/// large product. From timings of the layers of ResNet-8 and VGG-11 on two cores.
+constexpr double kGroupedSlowness = 2, kUnfoldedSlowness = 3;
+
+class ConvolutionUse final : public LayerUse {
+ public:
+  ConvolutionUse(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+                 Convolution convolution)
+      : LayerUse(input, "a convolution"),
+        weight_(weight.detach()),
+        bias_(bias.defined() ? bias.detach() : bias),
+        how_(std::move(convolution)) {
+    add_parameter(weight, Role::kWeight);
+    add_parameter(bias, Role::kBias);
+  }
+
+  at::Tensor forward() override {
+    const auto bias = bias_.defined() ? std::optional(bias_) : std::nullopt;
+    return at::convolution(take_input(), weight_, bias, how_.stride, how_.padding, how_.dilation,
+                           how_.transposed, how_.output_padding, how_.groups);
+  }
+
+  FactoredGradients gradients(const Parameter& parameter,
+                              const at::Tensor& backprops) const override {
+    const auto d = by_example(backprops);
+    if (parameter.role == Role::kBias) {
+      return bias_gradients(d);
+    }
+    const auto x = input_by_example(backprops);
+    const auto shape = weight_.sizes().vec();
+    if (unfolds() && small_factors(d)) {
+      const auto [activations, factors] = unfolded(x, d);
+      return {activations.transpose(1, 2).contiguous(), factors.transpose(1, 2), shape, "conv"};
+    }
+    if (forms(x, d)) {
+      return FactoredGradients::from_dense(detail::form_gradients(x, d, shape_of_products()), shape,
+                                           "conv");
+    }
+    std::vector<at::Tensor> formed;
+    for (int64_t begin = 0; begin < x.size(0); begin += kGroupedExamples) {
+      const auto end = std::min(begin + kGroupedExamples, x.size(0));
+      formed.push_back(grouped(x.slice(0, begin, end), d.slice(0, begin, end)));
+    }
+    return FactoredGradients::from_dense(at::cat(formed), shape, "conv");
+  }
+
+  NormsAndSum norms_and_sum(const Parameter& parameter, const at::Tensor& backprops,
+                            MethodChoices& choices) const override {
+    const auto d = by_example(backprops);
+    if (parameter.role == Role::kBias) {
+      const auto g = bias_gradients(d);
+      return {g.squared_norms(), g.sum(), g.method(), ""};
+    }
+    const auto x = input_by_example(backprops);
+    const auto examples = static_cast<double>(x.size(0));
+    const auto positions = static_cast<double>(unfolded_positions(d));
+    const auto coordinates = static_cast<double>(weight_.numel());
+    const auto sides = static_cast<double>(weight_.size(0) + weight_.numel() / weight_.size(0));
+    const auto forming = examples * (positions + 1) * coordinates;
+    std::vector<MethodChoices::Way> ways;
+    if (forms(x, d)) {
+      ways.push_back({"in registers", examples * detail::operations_to_form(x, d, shape_of_products()),
+                      [&] { return in_registers(x, d); }});
+    }
+    ways.push_back(
+        {"grouped convolution", kGroupedSlowness * forming, [&] {
+           return in_tiles(x, d, kGroupedExamples,
+                           [this](const auto& part, const auto& b) { return grouped(part, b); });
+         }});
+    if (unfolds()) {
+      const auto tile = std::max<int64_t>(
+          1, kUnfoldedNumbers / (weight_.numel() / weight_.size(0) * unfolded_positions(d)));
+      ways.push_back({"unfolded", kUnfoldedSlowness * forming, [&, tile] {
+                        return in_tiles(x, d, tile, [this](const auto& part, const auto& b) {
+                          const auto [activations, factors] = unfolded(part, b);
+                          return at::bmm(factors, activations.transpose(1, 2));
+                        });
+                      }});
+      ways.push_back({"gram",
+                      kUnfoldedSlowness * examples * positions * positions * sides +
+                          examples * positions * coordinates,
+                      [&, tile] { return by_gram(x, d, tile); }});
+    }
+    return choices.compute(describe(description(), x, d), ways);
+  }
+
+ private:
+  bool unfolds() const { return how_.groups == 1 && !how_.transposed && weight_.dim() <= 4; }
+  bool forms(const at::Tensor& x, const at::Tensor& d) const {
+    return unfolds() && detail::can_form(x, d);
+  }
+
+  detail::ConvolutionShape shape_of_products() const {
+    return {weight_.sizes().slice(2).vec(), how_.stride, how_.padding, how_.dilation};
+  }
+
+  NormsAndSum in_registers(const at::Tensor& x, const at::Tensor& d) const {
+    auto result = detail::form_norms_and_sum(x, d, shape_of_products());
+    result.method = "conv";
+    return result;
+  }
+
+  int64_t unfolded_positions(const at::Tensor& d) const {
+    const auto& over = how_.transposed ? input() : d;
+    return over.numel() / (over.size(0) * over.size(1));
+  }
+
+  /// Whether unfolded factors take less room than formed gradients.
+  bool small_factors(const at::Tensor& d) const {
+    const auto outputs = weight_.size(0), inputs = weight_.numel() / weight_.size(0);
+    return unfolded_positions(d) * (inputs + outputs) < inputs * outputs;
+  }
+
+  FactoredGradients bias_gradients(const at::Tensor& d) const {
+    return FactoredGradients::from_dense(d.flatten(2).sum(2), bias_.sizes().vec(), "bias");
+  }
+
+  /// [b, *weight] in one convolution with a group for every example.
+  at::Tensor grouped(const at::Tensor& x, const at::Tensor& d) const {
+    const auto examples = x.size(0);
+    const auto as_channels = [](const at::Tensor& values) {
+      return values.contiguous().flatten(0, 1).unsqueeze(0);
+    };
+    auto shape = weight_.sizes().vec();
+    shape[0] *= examples;
+    // Of the weight only shape and type are read.
+    const auto weight = at::empty(shape, d.options());
+    const auto gradient = std::get<1>(at::convolution_backward(
+        as_channels(d), as_channels(x), weight, c10::nullopt, how_.stride, how_.padding,
+        how_.dilation, how_.transposed, how_.output_padding, how_.groups * examples,
+        std::array<bool, 3>{false, true, false}));
+    return gradient.unflatten(0, {examples, -1});
+  }
+
+  /// The input's patches [b, I, S] and the backprops [b, O, S].
+  std::pair<at::Tensor, at::Tensor> unfolded(const at::Tensor& x, const at::Tensor& d) const {
+    if (weight_.dim() == 4) {
+      return {at::im2col(x, weight_.sizes().slice(2), how_.dilation, how_.padding, how_.stride),
+              d.flatten(2)};
+    }
+    return {at::im2col(x.unsqueeze(2), {1, weight_.size(2)}, {1, how_.dilation[0]},
+                       {0, how_.padding[0]}, {1, how_.stride[0]}),
+            d};
+  }
+
+  /// Forms g_i a tile of examples at a time; norms and sum from the same formation.
+  template <typename Form>
+  NormsAndSum in_tiles(const at::Tensor& x, const at::Tensor& d, int64_t tile,
+                       const Form& form) const {
+    std::vector<at::Tensor> norms;
+    at::Tensor sum;
+    for (int64_t begin = 0; begin < x.size(0); begin += tile) {
+      const auto end = std::min(begin + tile, x.size(0));
+      const auto formed = form(x.slice(0, begin, end), d.slice(0, begin, end)).flatten(1);
+      norms.push_back(formed.square().sum(1));
+      const auto total = formed.sum(0);
+      sum = sum.defined() ? sum.add_(total) : total;
+    }
+    return {at::cat(norms), sum.reshape(weight_.sizes()), "conv", ""};
+  }
+
+  /// Norms by position Gram matrices, the sum by one plain convolution.
+  NormsAndSum by_gram(const at::Tensor& x, const at::Tensor& d, int64_t tile) const {
+    std::vector<at::Tensor> norms;
+    for (int64_t begin = 0; begin < x.size(0); begin += tile) {
+      const auto end = std::min(begin + tile, x.size(0));
+      const auto [a, b] = unfolded(x.slice(0, begin, end), d.slice(0, begin, end));
+      norms.push_back(
+          at::bmm(a.transpose(1, 2), a).mul_(at::bmm(b.transpose(1, 2), b)).sum({1, 2}));
+    }
+    const auto sum = std::get<1>(at::convolution_backward(
+        d, x, weight_.to(d.options()), c10::nullopt, how_.stride, how_.padding, how_.dilation,
+        how_.transposed, how_.output_padding, how_.groups,
+        std::array<bool, 3>{false, true, false}));
+    return {at::cat(norms), sum, "conv", ""};
+  }
+
+  std::string description() const {
+    std::ostringstream text;
+    text << (how_.transposed ? "transposed convolution " : "convolution ") << weight_.sizes()
+         << " stride " << at::IntArrayRef(how_.stride) << " padding "
+         << at::IntArrayRef(how_.padding) << " dilation " << at::IntArrayRef(how_.dilation)
+         << " groups " << how_.groups;
+    return text.str();
+  }
+
+  at::Tensor weight_, bias_;
+  Convolution how_;
+};
+
+}  // namespace
+
+Use convolution(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+                const Convolution& convolution) {
+  return std::make_unique<ConvolutionUse>(input, weight, bias, convolution);
+}
+
+}  // namespace gradist::rules

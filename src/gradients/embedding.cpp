@@ -1,0 +1,40 @@
+#include "gradients/layer_rules.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/embedding.h>
+
+namespace gradist::rules {
+namespace {
+
+class EmbeddingUse final : public LayerUse {
+ public:
+  EmbeddingUse(const at::Tensor& tokens, const at::Tensor& weight, int64_t padding_index)
+      : LayerUse(tokens, "an embedding"), weight_(weight.detach()), padding_index_(padding_index) {
+    add_parameter(weight, Role::kWeight);
+  }
+
+  at::Tensor forward() override { return at::embedding(weight_, take_input(), padding_index_); }
+
+  FactoredGradients gradients(const Parameter& parameter,
+                              const at::Tensor& backprops) const override {
+    const auto tokens = by_example(input()).to(at::kLong);
+    const auto rows = tokens.reshape({tokens.size(0), -1});
+    auto d = by_example(backprops).reshape({rows.size(0), rows.size(1), weight_.size(1)});
+    if (padding_index_ >= 0) {
+      d = d * (rows != padding_index_).unsqueeze(2);
+    }
+    return FactoredGradients::from_rows(rows, d, parameter.shape(), "embedding");
+  }
+
+ private:
+  at::Tensor weight_;
+  int64_t padding_index_;
+};
+
+}  // namespace
+
+Use embedding(const at::Tensor& tokens, const at::Tensor& weight, int64_t padding_index) {
+  return std::make_unique<EmbeddingUse>(tokens, weight, padding_index);
+}
+
+}  // namespace gradist::rules

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace gradist::detail {
+
+/// How one side of the products of a formation lies in memory: numbers (c, h, w) of an example
+/// start at `data + example * i`, `channel`, `row` and `column` apart (in numbers).
+template <typename Scalar>
+struct FormationSide {
+  const Scalar* data = nullptr;
+  int64_t example = 0, channel = 0, row = 0, column = 0;
+  int64_t channels = 0, rows = 0, columns = 0;
+};
+
+/// Forms the gradients of single examples in registers, squares them and adds them up, without
+/// storing them:
+///
+///   g_i[o, (u, v, c)] = sum_{h, w} d_i[o, h, w] x_i[c, h stride_h + u dilation_h - padding_h, w
+///                       stride_w + v dilation_w - padding_w]
+///
+/// for kernels of `kernel_rows` x `kernel_columns` positions (u, v): the weight of a convolution;
+/// and with a 1 x 1 kernel, S columns and one row, of a linear layer over S positions. Sums over
+/// positions in blocks, so that the error does not grow with their number. One example after the
+/// other: threads take different examples.
+template <typename Scalar>
+struct Formation {
+  FormationSide<Scalar> backprops;  ///< d: channels O, rows and columns of the output
+  FormationSide<Scalar> input;      ///< x: channels C, rows and columns of the input
+  int64_t kernel_rows = 1, kernel_columns = 1;
+  int64_t stride[2] = {1, 1}, padding[2] = {0, 0}, dilation[2] = {1, 1};
+
+  int64_t coordinates() const {
+    return backprops.channels * input.channels * kernel_rows * kernel_columns;
+  }
+};
+
+/// Examples [begin, end): squared_norms[i] = ||g_i||^2; `sum` [O, kernel_rows, kernel_columns, C]
+/// += sum_i g_i where it is not null; `formed` [end - begin, ... as sum] = g_i where it is not
+/// null.
+template <typename Scalar>
+struct FormationResult {
+  double* squared_norms = nullptr;
+  Scalar* sum = nullptr;
+  Scalar* formed = nullptr;
+};
+
+template <typename Scalar>
+void form(const Formation<Scalar>& formation, int64_t begin, int64_t end,
+          const FormationResult<Scalar>& result);
+
+/// Multiply-adds that `form` runs for an example, unused vector lanes included.
+template <typename Scalar>
+double formation_operations(const Formation<Scalar>& formation);
+
+/// Name of the instruction set that this processor's kernels were compiled for.
+const char* formation_instruction_set();
+
+/// The kernels of one instruction set.
+struct FormationKernels {
+  void (*form_float)(const Formation<float>&, int64_t, int64_t, const FormationResult<float>&);
+  void (*form_double)(const Formation<double>&, int64_t, int64_t, const FormationResult<double>&);
+  int64_t tile_rows;     ///< outputs formed together
+  int64_t vector_bytes;  ///< width of a register
+  const char* name;
+};
+extern const FormationKernels kFormationBaseline;
+extern const FormationKernels kFormationV3;
+extern const FormationKernels kFormationV4;
+
+}  // namespace gradist::detail

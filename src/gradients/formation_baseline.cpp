@@ -1,0 +1,10 @@
+// Compiled for baseline.
+#define GRADIST_VECTOR_BYTES 16
+#define GRADIST_TILE_ROWS 4
+#include "gradients/formation_kernel.h"
+
+namespace gradist::detail {
+
+const FormationKernels kFormationBaseline = make_kernels("baseline");
+
+}  // namespace gradist::detail

@@ -1,0 +1,10 @@
+// Compiled for x86-64-v3.
+#define GRADIST_VECTOR_BYTES 32
+#define GRADIST_TILE_ROWS 4
+#include "gradients/formation_kernel.h"
+
+namespace gradist::detail {
+
+const FormationKernels kFormationV3 = make_kernels("x86-64-v3");
+
+}  // namespace gradist::detail

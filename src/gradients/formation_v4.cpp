@@ -1,0 +1,10 @@
+// Compiled for x86-64-v4.
+#define GRADIST_VECTOR_BYTES 64
+#define GRADIST_TILE_ROWS 8
+#include "gradients/formation_kernel.h"
+
+namespace gradist::detail {
+
+const FormationKernels kFormationV4 = make_kernels("x86-64-v4");
+
+}  // namespace gradist::detail

@@ -1,0 +1,74 @@
+#include "gradients/layer_use.h"
+
+#include <ATen/Parallel.h>
+
+#include <sstream>
+#include <utility>
+
+namespace gradist {
+
+LayerUse::LayerUse(const at::Tensor& input, std::string name)
+    : graph_input_(input),
+      input_(input.detach()),
+      name_(std::move(name)),
+      input_version_(input._version()) {}
+
+void LayerUse::add_parameter(const at::Tensor& tensor, Role role) {
+  if (tensor.defined() && tensor.requires_grad()) {
+    parameters_.push_back({tensor, role});
+  }
+}
+
+bool LayerUse::fits(const BatchLayout& layout) const {
+  if (!layout.sequence_first) {
+    return input_.dim() >= 1 && input_.size(0) == layout.examples;
+  }
+  return input_.dim() >= 3   ? input_.size(1) == layout.examples
+         : input_.dim() == 2 ? input_.size(0) % layout.examples == 0
+                             : false;
+}
+
+void LayerUse::release() {
+  input_.reset();
+  released_ = true;
+}
+
+const at::Tensor& LayerUse::input() const {
+  TORCH_CHECK_VALUE(input_._version() == input_version_, "the input of ", name_,
+                    " was changed in place after the layer had read it");
+  return input_;
+}
+
+at::Tensor LayerUse::input_by_example(const at::Tensor& backprops) const {
+  const auto& read = input();
+  return by_example(read.is_floating_point() ? read.to(backprops.scalar_type()) : read);
+}
+
+at::Tensor LayerUse::by_example(const at::Tensor& values) const {
+  auto ordered = values;
+  if (layout_.sequence_first) {
+    ordered = values.dim() == 2 ? values.unflatten(0, {-1, layout_.examples}) : values;
+    ordered = ordered.transpose(0, 1);
+  }
+  const auto type = ordered.scalar_type();
+  return type == at::kHalf || type == at::kBFloat16 ? ordered.to(at::kFloat) : ordered;
+}
+
+std::string LayerUse::describe(const std::string& layer, const at::Tensor& input,
+                               const at::Tensor& backprops) {
+  std::ostringstream text;
+  text << layer << " " << input.sizes() << " -> " << backprops.sizes() << " "
+       << backprops.scalar_type() << " " << backprops.device().type();
+  if (backprops.is_cpu()) {
+    text << ", " << at::get_num_threads() << " threads";
+  }
+  return text.str();
+}
+
+NormsAndSum LayerUse::norms_and_sum(const Parameter& parameter, const at::Tensor& backprops,
+                                    MethodChoices& /*choices*/) const {
+  const auto g = gradients(parameter, backprops);
+  return {g.squared_norms(), g.sum(), g.method(), ""};
+}
+
+}  // namespace gradist

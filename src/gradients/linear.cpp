@@ -1,0 +1,103 @@
+#include "gradients/layer_rules.h"
+#include "gradients/tensor_formation.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/matmul.h>
+
+#include <algorithm>
+
+namespace gradist::rules {
+namespace {
+
+/// [B, ..., n] -> [B, S, n].
+at::Tensor with_positions(const at::Tensor& values) {
+  return values.reshape({values.size(0), -1, values.size(-1)});
+}
+
+class LinearUse final : public LayerUse {
+ public:
+  /// `transposed`: W is [I, O].
+  LinearUse(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+            bool transposed)
+      : LayerUse(input, "a linear layer"),
+        weight_(weight.detach()),
+        bias_(bias.defined() ? bias.detach() : bias),
+        transposed_(transposed) {
+    add_parameter(weight, Role::kWeight);
+    add_parameter(bias, Role::kBias);
+  }
+
+  at::Tensor forward() override {
+    const auto input = take_input();
+    return transposed_ ? at::matmul(input, weight_) : at::linear(input, weight_, bias_);
+  }
+
+  FactoredGradients gradients(const Parameter& parameter,
+                              const at::Tensor& backprops) const override {
+    const auto d = with_positions(by_example(backprops));
+    if (parameter.role == Role::kBias) {
+      return FactoredGradients::from_dense(d.size(1) == 1 ? d.select(1, 0) : d.sum(1),
+                                           parameter.shape(), "bias");
+    }
+    const auto a = with_positions(input_by_example(backprops));
+    const auto shape = parameter.shape();
+    return transposed_ ? FactoredGradients(d, a, shape, "linear")
+                       : FactoredGradients(a, d, shape, "linear");
+  }
+
+  NormsAndSum norms_and_sum(const Parameter& parameter, const at::Tensor& backprops,
+                            MethodChoices& choices) const override {
+    const auto g = gradients(parameter, backprops);
+    if (parameter.role == Role::kBias || g.positions() == 1) {
+      return {g.squared_norms(), g.sum(), g.method(), ""};
+    }
+    const auto examples = static_cast<double>(g.size()), positions = static_cast<double>(g.positions());
+    const auto inputs = static_cast<double>(g.inputs()), outputs = static_cast<double>(g.outputs());
+    std::vector<MethodChoices::Way> ways{
+        {"product an example", examples * (positions + 1) * inputs * outputs, [&] { return formed(g); }},
+        {"gram", examples * positions * (positions * (inputs + outputs) + inputs * outputs),
+         [&] { return NormsAndSum{g.inner(g), g.sum(), g.method(), ""}; }},
+    };
+    if (detail::can_form(g.activations(), g.backprops())) {
+      ways.push_back({"in registers", 0.9 * ways.front().operations, [&] {
+                        auto result = detail::form_norms_and_sum(g.activations(), g.backprops());
+                        result.method = g.method();
+                        return result;
+                      }});
+    }
+    return choices.compute(describe("linear", g.activations(), g.backprops()), ways);
+  }
+
+ private:
+  /// Forms the gradients a few at a time.
+  static NormsAndSum formed(const FactoredGradients& g) {
+    constexpr int64_t kTile = int64_t{1} << 20;
+    const auto tile = std::max<int64_t>(1, kTile / (g.inputs() * g.outputs()));
+    std::vector<at::Tensor> norms;
+    at::Tensor sum;
+    for (int64_t begin = 0; begin < g.size(); begin += tile) {
+      const auto part = g.slice(begin, std::min(begin + tile, g.size())).dense();
+      norms.push_back(part.flatten(1).square().sum(1));
+      const auto total = part.sum(0);
+      sum = sum.defined() ? sum.add_(total) : total;
+    }
+    return {at::cat(norms), sum, g.method(), ""};
+  }
+
+  at::Tensor weight_, bias_;
+  bool transposed_;
+};
+
+}  // namespace
+
+Use linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) {
+  return std::make_unique<LinearUse>(input, weight, bias, false);
+}
+
+Use matmul(const at::Tensor& input, const at::Tensor& weight) {
+  return std::make_unique<LinearUse>(input, weight, at::Tensor(), true);
+}
+
+}  // namespace gradist::rules

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace gradist {
+
+/// What one pass over per-example gradients g_i gives at the price of their sum.
+struct NormsAndSum {
+  at::Tensor squared_norms;  ///< ||g_i||^2, [B]
+  at::Tensor sum;            ///< sum_i g_i, of the parameter's shape
+  std::string method;        ///< the layer rule, as `coverage` shows it: "conv"
+  std::string reason;        ///< which way it was computed and why; empty where there is one way
+};
+
+/// Which way to compute a quantity where there are several, per layer and shape.
+///
+/// A choice is looked up in the table; else, where `measure` says so, every way is tried once and
+/// the fastest kept; else the way with the fewest operations is taken. Trying is for per_example,
+/// check and benchmarks only: what decides in `run`, `cluster` and `measure` is the count of
+/// operations or a table read from a file, so that they stay bit-identical.
+class MethodChoices {
+ public:
+  struct Way {
+    std::string name;   ///< "grouped convolution"
+    double operations;  ///< multiply-adds a batch, weighted by how slow they are: the prior
+    std::function<NormsAndSum()> compute;
+  };
+  struct Choice {
+    std::string way, reason;
+  };
+
+  explicit MethodChoices(bool measure = false) : measure_(measure) {}
+
+  /// Computes by the chosen way; `layer` names layer, shapes, type and threads.
+  NormsAndSum compute(const std::string& layer, const std::vector<Way>& ways);
+
+  /// A table of choices as TOML: [choices] "layer" = "way". Reading refuses anything else, naming
+  /// the file.
+  void read(const std::string& path);
+  void write(const std::string& path) const;
+
+  const std::map<std::string, Choice>& choices() const { return choices_; }
+
+ private:
+  const Choice& choose(const std::string& layer, const std::vector<Way>& ways);
+
+  bool measure_;
+  std::map<std::string, Choice> choices_;
+};
+
+}  // namespace gradist

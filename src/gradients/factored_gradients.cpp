@@ -1,5 +1,6 @@
 #include "gradients/factored_gradients.h"
 
+#include "gradients/kernels.h"
 #include "gradients/row_products.h"
 
 #include <ATen/TensorOperators.h>
@@ -140,15 +141,9 @@ at::Tensor FactoredGradients::squared_norms() const {
     return (norms(activations_) * norms(backprops_)).square_();
   }
   if (!forming_is_cheaper()) {
-    return inner(*this);
+    return kernels::gram_squared_norms(activations_, backprops_);
   }
-  const auto tile = tile_examples();
-  std::vector<at::Tensor> norms;
-  for (int64_t begin = 0; begin < size(); begin += tile) {
-    const auto end = std::min(begin + tile, size());
-    norms.push_back(slice(begin, end).dense().flatten(1).square().sum(1));
-  }
-  return at::cat(norms);
+  return kernels::formed_squared_norms(activations_, backprops_).squared_norms;
 }
 
 at::Tensor FactoredGradients::inner(const at::Tensor& direction) const {
@@ -170,7 +165,19 @@ at::Tensor FactoredGradients::inner(const FactoredGradients& other) const {
       .sum({1, 2});
 }
 
+/// Multiply-adds of the pairs of positions, against those of forming both sides first. The products
+/// of all pairs of positions at once also take memory, S^2 as much as the result.
+bool FactoredGradients::gram_by_forming(const FactoredGradients& other) const {
+  const auto pairs = size() * positions() * other.size() * other.positions();
+  const auto sides = size() * positions() + other.size() * other.positions();
+  return pairs * (inputs() + outputs()) >
+         (sides + size() * other.size()) * inputs() * outputs();
+}
+
 at::Tensor FactoredGradients::gram(const FactoredGradients& other) const {
+  if (gram_by_forming(other)) {
+    return at::mm(dense().flatten(1), other.dense().flatten(1).t());
+  }
   auto products = at::mm(activations_.flatten(0, 1), other.activations_.flatten(0, 1).t())
                       .mul_(at::mm(backprops().flatten(0, 1), other.backprops().flatten(0, 1).t()));
   if (positions() == 1 && other.positions() == 1) {

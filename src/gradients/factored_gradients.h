@@ -112,6 +112,7 @@ class FactoredGradients {
 
  private:
   bool forming_is_cheaper() const;
+  bool gram_by_forming(const FactoredGradients& other) const;
   int64_t tile_examples() const;  ///< examples whose formed gradients fill one tile
   at::Tensor one_hot(int64_t begin, int64_t end) const;  ///< [B, S, end - begin]
   at::Tensor row_squared_norms() const;                  ///< ||g_i||^2 where g_i is given by rows

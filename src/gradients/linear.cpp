@@ -1,3 +1,4 @@
+#include "gradients/kernels.h"
 #include "gradients/layer_rules.h"
 #include "gradients/tensor_formation.h"
 
@@ -58,7 +59,15 @@ class LinearUse final : public LayerUse {
     std::vector<MethodChoices::Way> ways{
         {"product an example", examples * (positions + 1) * inputs * outputs, [&] { return formed(g); }},
         {"gram", examples * positions * (positions * (inputs + outputs) + inputs * outputs),
-         [&] { return NormsAndSum{g.inner(g), g.sum(), g.method(), ""}; }},
+         [&] {
+           return NormsAndSum{kernels::gram_squared_norms(g.activations(), g.backprops()), g.sum(),
+                              g.method(), ""};
+         }},
+        {"formed", examples * (positions + 1) * inputs * outputs,
+         [&] {
+           const auto made = kernels::formed_squared_norms(g.activations(), g.backprops());
+           return NormsAndSum{made.squared_norms, made.sum, g.method(), ""};
+         }},
     };
     if (detail::can_form(g.activations(), g.backprops())) {
       ways.push_back({"in registers", 0.9 * ways.front().operations, [&] {

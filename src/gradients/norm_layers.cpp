@@ -1,3 +1,4 @@
+#include "gradients/kernels.h"
 #include "gradients/layer_rules.h"
 
 #include <ATen/TensorOperators.h>
@@ -38,22 +39,25 @@ class NormUse : public LayerUse {
     add_parameter(bias, Role::kBias);
   }
 
+  /// Both parameters come from one pass over memory: the second one's are kept until asked for.
   FactoredGradients gradients(const Parameter& parameter,
                               const at::Tensor& backprops) const override {
-    const auto shape = parameter.shape();
+    const bool first = parameters().size() < 2 || !kept_.scale.defined();
+    const auto found = first ? scale_and_shift(backprops) : kept_;
+    kept_ = first && parameters().size() == 2 ? found : kernels::ScaleShift{};
     return parameter.role == Role::kWeight
-               ? FactoredGradients::from_dense(summed(backprops, true), shape, method_)
-               : FactoredGradients::from_dense(summed(backprops, false), shape, "bias");
+               ? FactoredGradients::from_dense(found.scale, parameter.shape(), method_)
+               : FactoredGradients::from_dense(found.shift, parameter.shape(), "bias");
   }
 
  protected:
-  /// sum over positions of d * xhat, or of d, [B, C].
-  virtual at::Tensor summed(const at::Tensor& backprops, bool times_input) const = 0;
+  virtual kernels::ScaleShift scale_and_shift(const at::Tensor& backprops) const = 0;
 
   at::Tensor weight_, bias_, mean_, rstd_;
 
  private:
   std::string method_;
+  mutable kernels::ScaleShift kept_;
 };
 
 /// Normalised over the last dimensions: statistics [B, ...], parameters of the last dimensions.
@@ -82,33 +86,30 @@ class RowNormUse final : public NormUse {
   }
 
  protected:
-  at::Tensor summed(const at::Tensor& backprops, bool times_input) const override {
+  kernels::ScaleShift scale_and_shift(const at::Tensor& backprops) const override {
     const auto channels = product(shape_);
     const auto rows = [&](const at::Tensor& values) {
       return values.reshape({values.size(0), -1, channels});
     };
     const auto d = rows(by_example(backprops));
-    if (!times_input) {
-      return d.sum(1);
-    }
     const auto x = rows(by_example(input())).to(d.scalar_type());
     const auto [mean, rstd] = statistics(x);
-    return ((mean.defined() ? x - mean : x) * rstd).mul_(d).sum(1);
+    return kernels::row_norm_gradients(x, d, mean, rstd);
   }
 
  private:
-  /// Mean and 1 / sqrt(var + eps) of the rows x [B, S, C], [B, S, 1] each; those of the forward
-  /// pass where it kept them. No mean for an RMSNorm.
+  /// Mean and 1 / sqrt(var + eps) of the rows x [B, S, C], [B, S] each; those of the forward pass
+  /// where it kept them. No mean for an RMSNorm.
   std::pair<at::Tensor, at::Tensor> statistics(const at::Tensor& x) const {
     if (mean_.defined()) {
       const auto of = [&](const at::Tensor& values) {
-        return by_example(values).reshape({x.size(0), x.size(1), 1});
+        return by_example(values).reshape({x.size(0), x.size(1)});
       };
       return {of(mean_), of(rstd_)};
     }
     const auto mean = centered_ ? x.mean(2, /*keepdim=*/true) : at::Tensor();
-    const auto deviations = centered_ ? x - mean : x;
-    return {mean, at::rsqrt(deviations.square().mean(2, /*keepdim=*/true) + epsilon_)};
+    const auto squares = (centered_ ? x - mean : x).square().mean(2);
+    return {centered_ ? mean.squeeze(2) : mean, at::rsqrt(squares + epsilon_)};
   }
 
   std::vector<int64_t> shape_;
@@ -127,13 +128,10 @@ class ChannelNormUse : public NormUse {
     return values.reshape({values.size(0), values.size(1), -1});
   }
 
-  at::Tensor summed(const at::Tensor& backprops, bool times_input) const override {
+  kernels::ScaleShift scale_and_shift(const at::Tensor& backprops) const override {
     const auto d = with_positions(by_example(backprops));
-    if (!times_input) {
-      return d.sum(2);
-    }
     const auto x = with_positions(by_example(input())).to(d.scalar_type());
-    return ((x - mean_.unsqueeze(2)) * rstd_.unsqueeze(2)).mul_(d).sum(2);
+    return kernels::channel_norm_gradients(x, d, mean_, rstd_);
   }
 };
 

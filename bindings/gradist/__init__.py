@@ -13,6 +13,7 @@ their mean does.
 import torch as _torch  # noqa: F401  the core links against its libraries
 
 from gradist._core import Moments, __version__
+from gradist.check import Check, check
 from gradist.clustering import Clustering, cluster
 from gradist.measurement import Measurement, measure
 from gradist.per_example import GradientNorms, Method, PerExample, choices, gradient_norms, per_example
@@ -21,6 +22,7 @@ from gradist.trace import Trace, open
 from gradist.trajectory import run
 
 __all__ = [
+    "Check",
     "Clustering",
     "GradientNorms",
     "Measurement",
@@ -29,6 +31,7 @@ __all__ = [
     "PerExample",
     "Trace",
     "__version__",
+    "check",
     "choices",
     "cluster",
     "gradient_norms",

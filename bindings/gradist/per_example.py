@@ -6,6 +6,7 @@ import contextlib
 import math
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from time import perf_counter
 from types import TracebackType
 from typing import Any
@@ -321,8 +322,9 @@ def gradient_norms(
 ) -> GradientNorms:
     """All squared gradient norms of a batch and the summed gradient, at the price of a plain forward and backward pass or less.
 
-    The batch goes through the model in chunks, so that activations stay in cache; which size is fastest is measured the first
-    time for a model and batch and kept. The model, its `.grad`, its buffers and torch's random state are left as they were.
+    The batch goes through the model in chunks, and images in the memory format that convolutions like best; which is fastest is
+    measured the first time for a model and shape of batch, and kept: call it again for the speed. The model, its `.grad`, its
+    buffers and torch's random state are left as they were.
 
     Args:
         model: any module whose examples do not influence each other.
@@ -341,49 +343,75 @@ def gradient_norms(
     source = ModelSource(model, loss_fn, batch)
     refuse_coupled(source.model)
     with unchanged(source.model):
-        limit = _largest_chunk(source, max_bytes)
-        size = min(chunk or _fastest_chunk(source, limit), limit)
-        return _pass(source, size, source.examples)
+        setting = _fastest(source, _largest_chunk(source, max_bytes), chunk)
+        return _pass(source, setting, source.examples)
 
 
-def _pass(source: ModelSource, chunk: int, examples: int) -> GradientNorms:
-    """The first `examples` examples in chunks of this size."""
-    result = GradientNorms(source.parameter_names, chunk)
-    for begin in range(0, examples, chunk):
-        result._add(source.reduced(begin, min(begin + chunk, examples), choices))
+def _pass(source: ModelSource, setting: _Setting, examples: int) -> GradientNorms:
+    """The first `examples` examples in chunks."""
+    result = GradientNorms(source.parameter_names, setting.chunk)
+    with source.in_format(setting.format):
+        for begin in range(0, examples, setting.chunk):
+            result._add(source.reduced(begin, min(begin + setting.chunk, examples), choices))
     return result
 
 
-_chunks: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], int]] = weakref.WeakKeyDictionary()
+@dataclass(frozen=True)
+class _Setting:
+    """How a batch goes through the model."""
+
+    chunk: int
+    format: torch.memory_format = torch.contiguous_format
 
 
-def _fastest_chunk(source: ModelSource, limit: int) -> int:
-    """Tries halves, quarters, ... of the batch until they get slower, twice each after the layers' ways are chosen."""
+_settings: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], _Setting]] = weakref.WeakKeyDictionary()
+
+
+def _fastest(source: ModelSource, limit: int, chunk: int) -> _Setting:
+    """Tries images channels by channel and channel by channel at every pixel, then halves, quarters, ... of the batch until they
+    get slower; once for a model and shape."""
     shapes = tuple((*each.shape, each.dtype) for each in tensors_in((source.inputs, source.targets)))
-    key = (shapes, torch.get_num_threads(), limit)
-    known = _chunks.setdefault(source.model, {})
+    key = (shapes, torch.get_num_threads(), limit, chunk)
+    known = _settings.setdefault(source.model, {})
     if key not in known:
-        seconds: dict[int, float] = {}
-        size = min(source.examples, limit)
-        while True:
-            seconds[size] = _seconds(source, size)
-            if size == 1 or seconds[size] > 1.25 * min(seconds.values()):
+        best = _Setting(min(chunk or source.examples, limit))
+        least = _seconds(source, best, math.inf)
+        if any(each.dim() == 4 and each.is_floating_point() for each in tensors_in(source.inputs)):
+            tried = replace(best, format=torch.channels_last)
+            taken = _seconds(source, tried, least)
+            best, least = (tried, taken) if taken < least else (best, least)
+        size = best.chunk // 2
+        while size and not chunk:
+            tried = replace(best, chunk=size)
+            taken = _seconds(source, tried, least)
+            if taken > _HOPELESS * least:
                 break
-            size = max(1, size // 2)
-        known[key] = min(seconds, key=lambda each: seconds[each])
+            best, least = (tried, taken) if taken < least else (best, least)
+            size //= 2
+        known[key] = best
     return known[key]
 
 
-def _seconds(source: ModelSource, chunk: int) -> float:
-    """Seconds an example in chunks of this size."""
-    examples = min(source.examples, 4 * chunk)
-    _pass(source, chunk, chunk)  # chooses the layers' ways for this shape
+_HOPELESS = 1.1
+"""A chunk this much slower than the best ends the search for smaller ones."""
+
+
+def _seconds(source: ModelSource, setting: _Setting, to_beat: float) -> float:
+    """Seconds an example; infinite where the model refuses the memory format."""
+    try:
+        _pass(source, setting, setting.chunk)  # chooses the layers' ways for this shape
+    except RuntimeError:
+        if setting.format == torch.contiguous_format:
+            raise
+        return math.inf
     taken = []
-    for _ in range(2):
+    for _ in range(3):
         start = perf_counter()
-        _pass(source, chunk, examples)
+        _pass(source, setting, source.examples)
         taken.append(perf_counter() - start)
-    return min(taken) / examples
+        if taken[0] > 2 * to_beat * source.examples:
+            break
+    return min(taken) / source.examples
 
 
 def _largest_chunk(source: ModelSource, max_bytes: int) -> int:

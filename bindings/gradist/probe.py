@@ -18,8 +18,10 @@ __all__ = [
     "ModelSource",
     "apply_model",
     "check_separable",
+    "data_of",
     "is_random",
     "refuse_coupled",
+    "refuse_random",
     "take",
     "trainable",
     "unchanged",
@@ -48,10 +50,7 @@ class ModelSource:
         self.loss_fn = loss_fn
         if not isinstance(self.model, nn.Module):
             raise ValueError(f"model is a {type(model).__name__}, must be a torch.nn.Module")
-        if not isinstance(data, Sequence) or isinstance(data, str) or len(data) != 2:
-            raise ValueError(f"data is a {type(data).__name__}, must be a pair (inputs, targets) of tensors")
-        self.inputs, self.targets = data
-        self.examples = _count_examples(self.inputs, self.targets)
+        self.inputs, self.targets, self.examples = data_of(data)
         self.parameter_names, self.parameters = trainable(self.model)
         self.coverage: dict[str, str] = {}
 
@@ -88,6 +87,17 @@ class ModelSource:
             with recorded(self.model, tape):
                 losses = self._losses(_slice(self.inputs, begin, end), _slice(self.targets, begin, end), end - begin)
             return tape.backward_reduced(losses, self.parameters, lambda i: self.losses(torch.tensor([begin + i]))[0])
+
+    @contextlib.contextmanager
+    def in_format(self, memory_format: torch.memory_format) -> Iterator[None]:
+        """Within, inputs that are images [B, C, H, W] lie in memory in this format."""
+        inputs = self.inputs
+        if memory_format != torch.contiguous_format:
+            self.inputs = _in_format(inputs, memory_format)
+        try:
+            yield
+        finally:
+            self.inputs = inputs
 
     def bytes_an_example(self) -> int:
         """Memory of one example's factors in a pass, with the copies the pass makes of them."""
@@ -126,6 +136,14 @@ def trainable(model: nn.Module) -> tuple[list[str], list[Tensor]]:
     return [name for name, _ in named], [each for _, each in named]
 
 
+def data_of(data: Data) -> tuple[Any, Any, int]:
+    """Inputs, targets and how many examples they hold."""
+    if not isinstance(data, Sequence) or isinstance(data, str) or len(data) != 2:
+        raise ValueError(f"data is a {type(data).__name__}, must be a pair (inputs, targets) of tensors")
+    inputs, targets = data
+    return inputs, targets, _count_examples(inputs, targets)
+
+
 def refuse_coupled(model: nn.Module) -> None:
     """Refuses a model with a layer that mixes the examples of a batch."""
     for name, layer in model.named_modules():
@@ -133,11 +151,17 @@ def refuse_coupled(model: nn.Module) -> None:
             raise ValueError(f"layer {name or 'model'!r} ({type(layer).__name__}) {reason}; {_WAYS_OUT}")
 
 
+def refuse_random(model: nn.Module) -> None:
+    """Refuses a model with a layer that is random, so that no second run sees the same."""
+    for name, layer in model.named_modules():
+        if reason := is_random(layer):
+            raise ValueError(f"layer {name or 'model'!r} ({type(layer).__name__}) {reason}; {_WAYS_OUT}")
+
+
 def check_separable(source: ModelSource) -> None:
     """Refuses a model for which the loss of an example is no function of that example alone."""
-    for name, layer in source.model.named_modules():
-        if reason := _coupled(layer) or is_random(layer):
-            raise ValueError(f"layer {name or 'model'!r} ({type(layer).__name__}) {reason}; {_WAYS_OUT}")
+    refuse_coupled(source.model)
+    refuse_random(source.model)
     _check_alone_as_in_batch(source)
 
 
@@ -198,6 +222,15 @@ def _slice(values: Any, begin: int, end: int) -> Any:
     if isinstance(values, Mapping):
         return {name: _slice(each, begin, end) for name, each in values.items()}
     return [_slice(each, begin, end) for each in values]
+
+
+def _in_format(values: Any, memory_format: torch.memory_format) -> Any:
+    if isinstance(values, Tensor):
+        image = values.dim() == 4 and values.is_floating_point()
+        return values.contiguous(memory_format=memory_format) if image else values
+    if isinstance(values, Mapping):
+        return {name: _in_format(each, memory_format) for name, each in values.items()}
+    return [_in_format(each, memory_format) for each in values]
 
 
 def apply_model(model: nn.Module, inputs: Any) -> Any:

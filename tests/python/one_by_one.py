@@ -1,18 +1,29 @@
-"""The slow oracle of `gradist.measure`: every gradient by autograd alone, every moment by its definition, float64."""
+"""The slow oracle: the gradient of every example by autograd alone, and what follows from it by definition, float64."""
 
 import numpy as np
 import torch
+import zoo
+
+
+def per_parameter(model, loss_fn, inputs, targets):
+    """g_i of every example by trainable parameter, {name: [N, *shape]}; zeros where the loss does not depend on it."""
+    parameters = {name: each for name, each in model.named_parameters() if each.requires_grad}
+    rows = []
+    for i in range(len(zoo.leaves(targets)[0])):
+        one = lambda values: zoo.nested(lambda each: each[i : i + 1], values)  # noqa: B023, E731
+        loss = loss_fn(zoo.apply(model, one(inputs)), one(targets))[0]
+        rows.append(torch.autograd.grad(loss, parameters.values(), allow_unused=True, materialize_grads=True))
+    return {name: torch.stack(each).double() for name, each in zip(parameters, zip(*rows, strict=True), strict=True)}
 
 
 def gradients(model, loss_fn, inputs, targets):
-    """g_i of every example, [N, P], trainable parameters in the model's order."""
-    parameters = [each for each in model.parameters() if each.requires_grad]
-    rows = []
-    for i in range(len(targets)):
-        loss = loss_fn(model(inputs[i : i + 1]), targets[i : i + 1])[0]
-        parts = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-        rows.append(torch.cat([part.reshape(-1) for part in parts]))
-    return torch.stack(rows).double().numpy()
+    """The same as rows, [N, P], trainable parameters in the model's order."""
+    return flat(per_parameter(model, loss_fn, inputs, targets)).numpy()
+
+
+def flat(by_parameter):
+    """[N, P] of {name: [N, *shape]}."""
+    return torch.cat([each.reshape(len(each), -1) for each in by_parameter.values()], dim=1)
 
 
 def moments(variance, full):

@@ -1,0 +1,724 @@
+"""`gradist.per_example` and `gradist.gradient_norms` against one-by-one autograd over the zoo, and what they leave behind."""
+
+import dataclasses
+import functools
+import operator
+import types
+
+import one_by_one
+import pytest
+import torch
+import zoo
+from torch import nn
+
+import gradist
+
+EXACT = 1e-10  # float64, relative to the largest norm of a parameter's gradients
+# float32, u = 6e-8: a sum of n terms is off by about sqrt(n) u, forward and backward of a zoo network are some ten such sums in
+# a row with n <= 100. Plain autograd is within 2e-6 of float64 on all of them.
+SINGLE = 1e-5
+
+every_architecture = pytest.mark.parametrize("name", zoo.NAMES)
+
+
+@functools.cache
+def expected(name):
+    """g_i by parameter, {name: [B, *shape]}."""
+    problem = zoo.make(name)
+    return one_by_one.per_parameter(problem.model, problem.loss_fn, *problem.data)
+
+
+def measured(problem, weights=1.0):
+    """The context of a whole pass."""
+    with gradist.per_example(problem.model) as px:
+        (weights * problem.losses()).sum().backward()
+    return px
+
+
+@functools.cache
+def results(name):
+    """The context of the zoo's problem, made once for the tests that only read it."""
+    return measured(zoo.make(name))
+
+
+def plain_gradients(problem):
+    """{name: .grad} after an ordinary backward pass, from no .grad."""
+    problem.model.zero_grad()
+    problem.losses().sum().backward()
+    return {name: each.grad for name, each in problem.model.named_parameters()}
+
+
+def norms(gradients):
+    """[B] of [B, ...]."""
+    return gradients.double().reshape(len(gradients), -1).norm(dim=1)
+
+
+def assert_near(found, wanted, tolerance, scale=None):
+    """Whether the largest error of an example, as a norm, is small beside the largest norm, or `scale`."""
+    assert found.shape == wanted.shape
+    scale = norms(wanted).max() if scale is None else scale
+    assert norms(found.detach().double() - wanted.double()).max() <= tolerance * scale
+
+
+def assert_all_near(found, wanted, tolerance):
+    assert set(found) == set(wanted)
+    for name, gradients in wanted.items():
+        assert_near(found[name], gradients, tolerance)
+
+
+# ---- the zoo, float64
+
+
+@every_architecture
+def test_gradients_and_squared_norms_are_those_of_one_by_one_autograd(name):
+    px, wanted = results(name), expected(name)
+    assert_all_near(px.gradients(), wanted, EXACT)
+    assert_all_near(px.per_parameter(), {name: norms(each).square() for name, each in wanted.items()}, EXACT)
+    assert_near(px.squared_norms(), one_by_one.flat(wanted).square().sum(dim=1), EXACT)
+    assert px.squared_norms().dtype == torch.float64
+    assert all(each.dtype == torch.float64 for each in px.per_parameter().values())
+
+
+@every_architecture
+def test_gram_matrix_and_second_moments(name):
+    px, wanted = results(name), expected(name)
+    rows = one_by_one.flat(wanted)
+    assert_near(px.gram(), rows @ rows.T, EXACT)
+    assert px.gram().dtype == torch.float64
+    moments = px.second_moments()
+    assert set(moments) == set(wanted)
+    for parameter, gradients in wanted.items():
+        assert moments[parameter].shape == gradients.shape[1:]
+        assert_near(moments[parameter][None], gradients.square().mean(dim=0)[None], EXACT, scale=norms(gradients).max() ** 2)
+
+
+@every_architecture
+def test_inner_products_with_a_direction_and_with_other_gradients(name):
+    px, wanted = results(name), expected(name)
+    rows = one_by_one.flat(wanted)
+    generator = torch.Generator().manual_seed(3)
+    direction = {name: torch.randn(each.shape[1:], generator=generator).double() for name, each in wanted.items()}
+    flat_direction = torch.cat([each.reshape(-1) for each in direction.values()])
+    scale = norms(rows).max() * flat_direction.norm()
+    for form in (direction, dict(reversed(direction.items())), list(direction.values())):
+        assert_near(px.inner(form), rows @ flat_direction, EXACT, scale)
+
+    moved = zoo.make(name)
+    with torch.no_grad():
+        for parameter in filter(lambda each: each.requires_grad, moved.model.parameters()):
+            parameter += 0.05 * torch.randn(parameter.shape, generator=generator).to(parameter)
+    others = one_by_one.flat(one_by_one.per_parameter(moved.model, moved.loss_fn, *moved.data))
+    assert_near(px.inner(measured(moved)), (rows * others).sum(dim=1), EXACT, norms(rows).max() * norms(others).max())
+
+
+@every_architecture
+def test_grad_is_added_to_as_by_a_plain_backward(name):
+    problem = zoo.make(name)
+    wanted = plain_gradients(problem)
+    for start in (0, 1):
+        for parameter in problem.model.parameters():
+            parameter.grad = torch.full_like(parameter, start) if start and parameter.requires_grad else None
+        measured(problem)
+        for parameter_name, parameter in problem.model.named_parameters():
+            plain = wanted[parameter_name]
+            if plain is None and not start:
+                assert parameter.grad is None, parameter_name
+            elif parameter.requires_grad:
+                plain = torch.zeros_like(parameter) if plain is None else plain
+                assert_near(parameter.grad[None], (plain + start)[None], EXACT)
+            assert parameter.grad is None or type(parameter.grad) is torch.Tensor
+
+
+@every_architecture
+def test_coverage_names_every_parameter_and_falls_back_only_where_it_may(name):
+    problem, coverage = zoo.make(name), results(name).coverage
+    assert set(coverage) == set(expected(name))
+    for parameter, method in coverage.items():
+        assert isinstance(method, str) and method
+        assert method.reason and isinstance(method.reason, str) and "\n" not in method.reason
+        assert (method == "unused") == (not expected(name)[parameter].any()), f"{parameter}: {method}"
+        assert method != "one-by-one" or problem.may_fall_back(parameter), f"{parameter}: {method.reason}"
+
+
+@every_architecture
+def test_gradient_norms_in_chunks_of_any_size(name):
+    problem, wanted = zoo.make(name), expected(name)
+    losses = problem.losses().detach()
+    for chunk in sorted({0, 1, min(2, problem.examples), problem.examples}):
+        for each in problem.model.parameters():
+            each.grad = None
+        n = gradist.gradient_norms(problem.model, problem.loss_fn, problem.data, chunk=chunk)
+        assert_near(n.squared_norms, one_by_one.flat(wanted).square().sum(dim=1), EXACT)
+        assert_all_near(n.per_parameter, {name: norms(each).square() for name, each in wanted.items()}, EXACT)
+        assert_near(n.losses, losses, EXACT)
+        assert set(n.gradient) == set(wanted)
+        for parameter, gradients in wanted.items():
+            assert_near(n.gradient[parameter][None], gradients.sum(dim=0)[None], EXACT, norms(gradients).max())
+        assert set(n.coverage) == set(wanted)
+        assert all(each.grad is None for each in problem.model.parameters())
+        assert n.chunk == chunk or (chunk == 0 and 1 <= n.chunk <= problem.examples)
+
+
+# ---- float32, bfloat16
+
+
+@every_architecture
+def test_float32_is_near_float64(name):
+    problem = zoo.make(name).to(torch.float32)
+    px = measured(problem)
+    found = px.gradients()
+    problem = problem.to(torch.float64)  # the same numbers
+    wanted = one_by_one.per_parameter(problem.model, problem.loss_fn, *problem.data)
+    assert_all_near(found, wanted, SINGLE)
+    # Squares double the relative error.
+    assert_near(px.squared_norms(), one_by_one.flat(wanted).square().sum(dim=1), 2 * SINGLE)
+    assert px.squared_norms().dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    "layer, shape", [(nn.Linear(8, 4), (300, 8)), (nn.Conv1d(8, 4, 1), (8, 300))], ids=["linear", "convolution"]
+)
+def test_under_autocast_factors_are_bfloat16_and_sums_are_not(layer, shape):
+    """Small integers over 16 and 8 are exact in bfloat16; 300 of their products sum exactly in float32, not in bfloat16."""
+    generator = torch.Generator().manual_seed(4)
+    inputs = torch.randint(32, (3, *shape), generator=generator) / 16
+    outputs = (300, 4) if shape[0] == 300 else (4, 300)
+    weights = torch.randint(1, 16, (3, *outputs), generator=generator) / 8
+    model = nn.Sequential(layer)
+    with gradist.per_example(model) as px:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            products = model(inputs) * weights
+        products.float().sum().backward()
+    letters = "bso,bsi->boi" if shape[0] == 300 else "bos,bis->boi"
+    wanted = torch.einsum(letters, weights.double(), inputs.double()).reshape(3, *layer.weight.shape)
+    assert torch.equal(px.gradients()["0.weight"].double(), wanted)
+    assert_near(px.per_parameter()["0.weight"], wanted.square().flatten(1).sum(dim=1), EXACT)
+    assert not torch.equal(wanted.bfloat16().double(), wanted)
+
+
+@pytest.mark.parametrize("name", ["mlp", "residual mlp", "cnn", "vgg", "encoder", "gpt", "mixer", "llama"])
+def test_under_autocast_gradients_are_near_those_of_float32(name):
+    problem = zoo.make(name).to(torch.float32)
+    with gradist.per_example(problem.model) as px:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            losses = problem.losses()
+        losses.sum().backward()
+    found = one_by_one.flat(px.gradients())
+    problem = problem.to(torch.float64)
+    wanted = one_by_one.flat(one_by_one.per_parameter(problem.model, problem.loss_fn, *problem.data))
+    # Each layer rounds its input, weight and output to 8 bits, forward and again backward: 6 roundings of up to 2^-8. They are
+    # independent, so that those of n layers in a row add up as sqrt(6 n); no zoo network here has more than 16 in a row.
+    assert_near(found, wanted, 2**-8 * (6 * 16) ** 0.5)
+
+
+# ---- chunks, weights, scale
+
+
+def test_max_bytes_makes_chunks_smaller_and_changes_no_number():
+    problem = zoo.make("vgg")
+    inputs, targets = problem.inputs.repeat(8, 1, 1, 1), problem.targets.repeat(8)
+    whole = gradist.gradient_norms(problem.model, problem.loss_fn, (inputs, targets))
+    # Room for two or three examples if all a layer's factors were kept, 8 x 8 images in 4 channels and less.
+    small = gradist.gradient_norms(problem.model, problem.loss_fn, (inputs, targets), max_bytes=100_000)
+    assert small.chunk < len(targets)
+    assert_near(small.squared_norms, whole.squared_norms, EXACT)
+    assert_near(small.squared_norms, one_by_one.flat(expected("vgg")).square().sum(dim=1).repeat(8), EXACT)
+    assert_all_near(small.per_parameter, whole.per_parameter, EXACT)
+    assert_near(small.losses, whole.losses, EXACT)
+    for name in whole.gradient:
+        assert_near(small.gradient[name][None], whole.gradient[name][None], EXACT)
+
+
+def test_a_chunk_that_does_not_divide_the_batch():
+    problem = zoo.make("mlp")
+    n = gradist.gradient_norms(problem.model, problem.loss_fn, problem.data, chunk=3)
+    assert problem.examples % 3
+    assert_near(n.squared_norms, one_by_one.flat(expected("mlp")).square().sum(dim=1), EXACT)
+    assert n.chunk == 3
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "gpt", "lstm", "swin"])
+def test_weights_of_examples_scale_their_gradients(name):
+    problem = zoo.make(name)
+    weights = torch.linspace(0, 2, problem.examples).double()
+    wanted = {name: weights.view(-1, *[1] * (each.dim() - 1)) * each for name, each in expected(name).items()}
+    px = measured(problem, weights)
+    assert_all_near(px.gradients(), wanted, EXACT)
+    assert px.squared_norms()[0] == 0
+
+
+def test_nothing_is_divided_by_the_batch_size_but_what_the_user_divides():
+    problem = zoo.make("mlp")
+    with gradist.per_example(problem.model) as px:
+        problem.losses().mean().backward()
+    assert_near(px.squared_norms(), results("mlp").squared_norms() / problem.examples**2, EXACT)
+
+
+def test_masked_tokens_have_no_part_in_a_gradient():
+    problem = zoo.make("gpt with masks and weights")
+    tokens = problem.targets["tokens"]
+    changed = torch.where(problem.targets["mask"], tokens, (tokens + 1) % zoo.VOCABULARY)
+    assert not torch.equal(changed, tokens)
+    problem.targets["tokens"] = changed
+    assert_all_near(measured(problem).gradients(), expected("gpt with masks and weights"), EXACT)
+
+
+# ---- sketches
+
+SKETCHED = ["mlp", "cnn", "encoder", "embedding", "gru"]
+
+
+@pytest.mark.parametrize("name", SKETCHED)
+def test_inner_products_of_sketches_are_unbiased(name):
+    px = results(name)
+    seeds = 400
+    sketches = torch.stack([px.sketch(32, seed=seed) for seed in range(seeds)]).double()
+    assert sketches.shape == (seeds, zoo.make(name).examples, 32)
+    products = sketches @ sketches.transpose(1, 2)
+    error = (products.mean(dim=0) - px.gram()).abs()
+    # Means of 400 independent draws: beyond 5 standard errors once in a million, and the seeds are fixed.
+    assert (error <= 5 * products.std(dim=0) / seeds**0.5 + EXACT * px.squared_norms().max()).all()
+
+
+@pytest.mark.parametrize("name", SKETCHED)
+def test_wide_sketches_are_more_exact(name):
+    px = results(name)
+    seeds = range(60)
+
+    def mean_squared_error(dim):
+        found = torch.stack([px.sketch(dim, seed=seed).double().square().sum(dim=1) for seed in seeds])
+        return (found - px.squared_norms()).square().mean()
+
+    # 64 times as wide: by theory 8 (products of two sketches, one a side of a matrix) to 64 times (one sketch) less.
+    assert mean_squared_error(1024) < mean_squared_error(16) / 4
+
+
+@pytest.mark.parametrize("name", SKETCHED)
+def test_a_sketch_is_one_linear_map_of_an_example_alone(name):
+    problem, px = zoo.make(name), results(name)
+    sketch = px.sketch(24, seed=5).double()
+    assert torch.equal(px.sketch(24, seed=5).double(), sketch)
+    assert not torch.allclose(px.sketch(24, seed=6).double(), sketch)
+    scale = norms(one_by_one.flat(expected(name))).max()
+    weights = torch.linspace(-1, 2, problem.examples).double()
+    assert_near(measured(problem, weights).sketch(24, seed=5), weights[:, None] * sketch, EXACT, scale)
+    last = slice(problem.examples - 1, None)
+    alone = measured(dataclasses.replace(problem, inputs=problem.inputs[last], targets=problem.targets[last]))
+    assert_near(alone.sketch(24, seed=5), sketch[last], EXACT, scale)
+
+
+# ---- what stays
+
+
+def attributes(model):
+    """All that a context could leave on a model: every module's class and attributes, every tensor's hooks and attributes."""
+    found = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        found[name, "class"] = type(module)
+        for key, value in vars(module).items():
+            found[name, key] = tuple(value.items()) if isinstance(value, dict) else value
+    tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    for name, tensor in tensors:
+        found[name, "attributes"] = tuple(vars(tensor).items())
+        found[name, "hooks"] = (len(tensor._backward_hooks or ()), len(tensor._post_accumulate_grad_hooks or ()))
+        found[name, "state"] = (tensor.requires_grad, tensor.data_ptr(), type(tensor), tensor.detach().clone())
+    return found
+
+
+def process_state():
+    """What a context could leave on torch."""
+    hooks = vars(nn.modules.module)
+    functions = [vars(each)["forward"] for each in vars(nn).values() if isinstance(each, type) and "forward" in vars(each)]
+    tensor_methods = [getattr(torch.Tensor, name) for name in ("__add__", "__mul__", "__matmul__", "__torch_function__")]
+    return (
+        functions,
+        list(vars(nn.functional).items()),
+        tensor_methods,
+        nn.Module.__call__,
+        nn.Module.__getattr__,
+        [len(value) for name, value in hooks.items() if name.startswith("_global") and isinstance(value, dict)],
+        len(torch.overrides._get_current_function_mode_stack()),
+        len(torch.utils._python_dispatch._get_current_dispatch_mode_stack()),
+        torch.is_grad_enabled(),
+    )
+
+
+def same(left, right):
+    if isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor):
+        return left is right or torch.equal(left, right)
+    if isinstance(left, tuple | list):
+        return len(left) == len(right) and all(map(same, left, right))
+    methods = (types.MethodType, types.BuiltinMethodType, types.MethodWrapperType)
+    return left is right or (isinstance(left, (str, int, float, bool, *methods)) and left == right)
+
+
+def assert_same_attributes(before, after):
+    assert set(before) == set(after)
+    for key in before:
+        assert same(before[key], after[key]), key
+
+
+@every_architecture
+def test_nothing_stays_on_the_model(name):
+    problem = zoo.make(name)
+    zoo.apply(problem.model, problem.inputs)  # a pruned layer makes its weight anew
+    before, torch_before = attributes(problem.model), process_state()
+    px = measured(problem)
+    px.squared_norms(), px.gram(), px.gradients()
+    gradist.gradient_norms(problem.model, problem.loss_fn, problem.data)
+    assert_same_attributes(before, attributes(problem.model))
+    assert same(torch_before, process_state())
+    outputs = zoo.apply(problem.model, problem.inputs)
+    assert all(type(each) is torch.Tensor for each in zoo.leaves(outputs))
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt(*_):
+    raise Interrupted
+
+
+@pytest.mark.parametrize("place", ["forward", "loss", "backward"])
+@pytest.mark.parametrize(
+    "name", ["mlp in place", "resnet with group norm", "gpt", "lstm", "weight norm", "scale and shift", "learned queries"]
+)
+def test_nothing_stays_on_the_model_after_an_exception(name, place):
+    problem = zoo.make(name)
+    wanted = plain_gradients(problem)
+    problem.model.zero_grad()
+    handle = list(problem.model.modules())[-1].register_forward_hook(interrupt) if place == "forward" else None
+    before, torch_before = attributes(problem.model), process_state()
+    with pytest.raises(Interrupted), gradist.per_example(problem.model) as px:
+        losses = problem.losses()
+        if place == "backward":
+            losses.register_hook(interrupt)
+            losses.sum().backward()
+        interrupt()
+    assert_same_attributes(before, attributes(problem.model))
+    assert same(torch_before, process_state())
+    with pytest.raises(ValueError):
+        px.squared_norms()
+    assert all(each.grad is None for each in problem.model.parameters())
+    if handle is not None:
+        handle.remove()
+    for parameter, gradient in plain_gradients(problem).items():
+        assert gradient is wanted[parameter] is None or torch.equal(gradient, wanted[parameter])
+    assert_all_near(measured(problem).gradients(), expected(name), EXACT)
+
+
+def test_an_exception_in_gradient_norms_leaves_nothing():
+    problem = zoo.make("cnn")
+    before = attributes(problem.model)
+    with pytest.raises(Interrupted):
+        gradist.gradient_norms(problem.model, interrupt, problem.data)
+    assert_same_attributes(before, attributes(problem.model))
+
+
+def test_random_state_and_results_outlive_the_model():
+    problem = zoo.make("mlp")
+    state = torch.random.get_rng_state()
+    px = measured(problem)
+    px.sketch(8, seed=1)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    with torch.no_grad():
+        for parameter in problem.model.parameters():
+            parameter.zero_()
+    assert_all_near(px.gradients(), expected("mlp"), EXACT)
+
+
+# ---- in a user's program
+
+
+def test_gradients_reach_the_inputs():
+    for name in ("mlp", "cnn", "scale and shift", "self-attention", "recurrent by hand"):
+        problem = zoo.make(name)
+        inputs = [each.requires_grad_() for each in zoo.leaves(problem.inputs) if each.is_floating_point()]
+        wanted = torch.autograd.grad(problem.losses().sum(), inputs)
+        measured(problem)
+        for input, gradient in zip(inputs, wanted, strict=True):
+            assert_near(input.grad, gradient, EXACT)
+
+
+def test_two_models_at_once():
+    """A generator and a critic, each in a context of its own."""
+    problem, critic = zoo.make("generator"), nn.Sequential(nn.Flatten(), nn.Linear(36, 4), nn.Tanh(), nn.Linear(4, 1)).double()
+    loss = lambda outputs, targets: nn.functional.softplus(outputs[:, 0])  # noqa: E731
+    pair = nn.Sequential(problem.model, critic)
+    wanted = one_by_one.per_parameter(pair, loss, *problem.data)
+    with gradist.per_example(problem.model) as first, gradist.per_example(critic) as second:
+        loss(critic(problem.model(problem.inputs)), None).sum().backward()
+    found = {f"0.{name}": each for name, each in first.gradients().items()}
+    found |= {f"1.{name}": each for name, each in second.gradients().items()}
+    assert_all_near(found, wanted, EXACT)
+
+
+def test_one_context_after_another_measures_the_same():
+    problem = zoo.make("resnet with group norm")
+    first, second = measured(problem), measured(problem)
+    assert torch.equal(first.squared_norms(), second.squared_norms())
+
+
+def test_training_in_a_loop_sees_every_step():
+    problem = zoo.make("mlp")
+    optimiser = torch.optim.SGD(problem.model.parameters(), lr=0.1)
+    for _ in range(3):
+        wanted = one_by_one.per_parameter(problem.model, problem.loss_fn, *problem.data)
+        optimiser.zero_grad()
+        px = measured(problem)
+        optimiser.step()
+        assert_all_near(px.gradients(), wanted, EXACT)
+
+
+def test_a_model_in_inference_is_not_recorded():
+    """A forward pass without gradients, say for an accuracy, is not the pass that is measured."""
+    problem = zoo.make("mlp")
+    with gradist.per_example(problem.model) as px:
+        with torch.no_grad():
+            problem.model(2 * problem.inputs)
+        problem.losses().sum().backward()
+    assert_all_near(px.gradients(), expected("mlp"), EXACT)
+
+
+def test_a_gradient_of_a_gradient_is_that_of_the_loss():
+    """Sobolev training: the loss has a gradient in it. Right or refused, never something else."""
+    problem = zoo.make("mlp")
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1)).double()
+
+    def loss(outputs, inputs):
+        slope = torch.autograd.grad(outputs.sum(), inputs, create_graph=True)[0]
+        return outputs[:, 0].square() + slope.square().sum(dim=1)
+
+    inputs = problem.inputs.clone().requires_grad_()
+    wanted = {name: [] for name, _ in model.named_parameters()}
+    for i in range(len(inputs)):
+        one = inputs[i : i + 1].detach().requires_grad_()
+        gradients = torch.autograd.grad(loss(model(one), one)[0], model.parameters(), materialize_grads=True, allow_unused=True)
+        for name, each in zip(wanted, gradients, strict=True):
+            wanted[name].append(each)
+    try:
+        with gradist.per_example(model) as px:
+            loss(model(inputs), inputs).sum().backward()
+    except ValueError as error:
+        assert "\n" not in str(error)
+        return
+    assert_all_near(px.gradients(), {name: torch.stack(each) for name, each in wanted.items()}, EXACT)
+
+
+# ---- rules of one's own
+
+
+class Power(nn.Module):
+    """|x|^exponent, an exponent a feature."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.exponent = nn.Parameter(torch.full((width,), 1.5))
+
+    def forward(self, x):
+        return x.abs() ** self.exponent
+
+
+class WrongPower(Power):
+    pass
+
+
+class MisshapenPower(Power):
+    pass
+
+
+@gradist.rule(Power)
+def power(layer, inputs, backprops):
+    x = inputs[0].abs()
+    return {"exponent": backprops * x**layer.exponent * x.log()}
+
+
+def powered(layer):
+    return with_model(nn.Linear(4, 5), layer(5), nn.Linear(5, zoo.CLASSES))
+
+
+def with_model(*layers):
+    return dataclasses.replace(zoo.make("mlp"), model=nn.Sequential(*layers).double())
+
+
+def test_a_rule_of_ones_own_covers_its_layer():
+    problem = powered(Power)
+    wanted = one_by_one.per_parameter(problem.model, problem.loss_fn, *problem.data)
+    px = measured(problem)
+    assert_all_near(px.gradients(), wanted, EXACT)
+    assert_near(px.squared_norms(), one_by_one.flat(wanted).square().sum(dim=1), EXACT)
+    rows = one_by_one.flat(wanted)
+    assert_near(px.gram(), rows @ rows.T, EXACT)
+    assert px.coverage["1.exponent"] not in ("one-by-one", "unused")
+    assert_near(problem.model[1].exponent.grad[None], wanted["1.exponent"].sum(dim=0)[None], EXACT)
+    assert gradist.check(problem.model, problem.loss_fn, problem.data).ok
+    assert isinstance(power, types.FunctionType)  # the decorator gives it back
+
+
+def test_a_layer_used_twice_has_the_sum_of_its_rule():
+    layer = Power(5)
+    problem = with_model(nn.Linear(4, 5), layer, nn.Linear(5, 5), layer, nn.Linear(5, zoo.CLASSES))
+    px = measured(problem)
+    assert_all_near(px.gradients(), one_by_one.per_parameter(problem.model, problem.loss_fn, *problem.data), EXACT)
+    assert px.coverage["1.exponent"] != "one-by-one"
+
+
+def test_a_rule_for_a_subclass_is_not_its_parents():
+    problem = powered(type("Child", (Power,), {"forward": lambda self, x: 2 * Power.forward(self, x)}))
+    wanted = one_by_one.per_parameter(problem.model, problem.loss_fn, *problem.data)
+    assert_all_near(measured(problem).gradients(), wanted, EXACT)
+
+
+def test_a_rule_of_the_wrong_shape_or_name_is_refused_by_the_layers_name():
+    for wrong in ({"exponent": torch.zeros(2, 5)}, {"exponents": torch.zeros(5, 5)}, None):
+        gradist.rule(MisshapenPower)(lambda layer, inputs, backprops, wrong=wrong: wrong)
+        with pytest.raises(ValueError, match="MisshapenPower") as error:
+            measured(powered(MisshapenPower)).gradients()
+        assert "\n" not in str(error.value)
+
+
+# ---- check
+
+
+@pytest.mark.parametrize("name", ["mlp", "vgg", "gpt", "mixed inputs", "lstm", "frozen", "two heads", "idle", "learned queries"])
+def test_check_finds_no_error(name, capsys):
+    problem = zoo.make(name)
+    before = attributes(problem.model)
+    report = gradist.check(problem.model, problem.loss_fn, problem.data)
+    assert set(report.errors) == set(report.coverage) == set(expected(name))
+    assert report.coverage == results(name).coverage
+    assert report.ok
+    assert report.largest == max(report.errors.values()) <= EXACT
+    assert report.scale == "sum"
+    text = str(report)
+    for parameter, method in report.coverage.items():
+        line = next(line for line in text.splitlines() if parameter in line)
+        assert str(method) in line
+    assert all(each.grad is None for each in problem.model.parameters())
+    assert_same_attributes(before, attributes(problem.model))
+
+
+def test_check_in_float32_allows_for_rounding():
+    problem = zoo.make("resnet with group norm").to(torch.float32)
+    report = gradist.check(problem.model, problem.loss_fn, problem.data)
+    assert report.ok
+    assert 0 < report.largest <= SINGLE
+
+
+def test_check_names_what_is_uncovered():
+    problem = zoo.make("lstm")
+    report = gradist.check(problem.model, problem.loss_fn, problem.data)
+    uncovered = [name for name, method in report.coverage.items() if method == "one-by-one"]
+    assert all(name in str(report) for name in uncovered)
+    assert "one-by-one" in str(report) or not uncovered
+
+
+def test_check_finds_a_wrong_rule():
+
+    @gradist.rule(WrongPower)
+    def wrong(layer, inputs, backprops):
+        return {"exponent": 1.01 * power(layer, inputs, backprops)["exponent"]}
+
+    problem = powered(WrongPower)
+    report = gradist.check(problem.model, problem.loss_fn, problem.data)
+    assert not report.ok
+    assert report.errors["1.exponent"] == report.largest == pytest.approx(0.01, rel=1e-6)
+    assert max(error for name, error in report.errors.items() if name != "1.exponent") <= EXACT
+
+
+# ---- refusals
+
+
+def batch_norm(problem):
+    problem.model.insert(1, nn.BatchNorm1d(8).double())
+    return problem
+
+
+@pytest.mark.parametrize("use", ["per_example", "gradient_norms", "check"])
+def test_batch_norm_in_train_mode_is_refused_by_name_with_two_ways_out(use):
+    problem = batch_norm(zoo.make("mlp"))
+    with pytest.raises(ValueError, match=r"layer '1' \(BatchNorm1d\).*model\.eval\(\).*method=\"sampled\"") as error:
+        if use == "per_example":
+            measured(problem)
+        else:
+            getattr(gradist, use)(problem.model, problem.loss_fn, problem.data)
+    assert "\n" not in str(error.value)
+    statistics = problem.model[1]
+    assert statistics.num_batches_tracked == 0 and not statistics.running_mean.any()
+    problem.model.eval()
+    wanted = one_by_one.per_parameter(problem.model, problem.loss_fn, *problem.data)
+    assert_all_near(measured(problem).gradients(), wanted, EXACT)
+
+
+RESULTS = ["squared_norms", "per_parameter", "gram", "second_moments", "gradients"]
+
+
+@pytest.mark.parametrize("result", [*RESULTS, "coverage"])
+def test_results_are_refused_before_exit(result):
+    problem = zoo.make("mlp")
+    read = operator.attrgetter(result) if result == "coverage" else operator.methodcaller(result)
+    with pytest.raises(ValueError, match="exit|with") as error, gradist.per_example(problem.model) as px:
+        problem.losses().sum().backward()
+        read(px)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("forward", [True, False], ids=["no backward", "no forward"])
+def test_a_context_without_a_pass_is_refused(forward):
+    problem = zoo.make("mlp")
+    with pytest.raises(ValueError, match="backward" if forward else "backward|model") as error:
+        with gradist.per_example(problem.model) as px:
+            if forward:
+                problem.losses()
+        px.squared_norms()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "read, message",
+    [
+        (lambda px: px.inner({"0.weight": torch.zeros(8, 4)}), "0.bias"),
+        (lambda px: px.inner([torch.zeros(3)]), "6"),
+        (lambda px: px.inner({name: torch.zeros(3) for name in px.coverage}), "shape"),
+        (lambda px: px.inner(results("cnn")), "example"),
+        (lambda px: px.inner("direction"), "str"),
+        (lambda px: px.sketch(0), "dim = 0"),
+        (lambda px: px.sketch(4, seed=-1), "seed = -1"),
+    ],
+)
+def test_mistakes_in_what_is_asked_are_value_errors_of_one_line(read, message):
+    with pytest.raises(ValueError) as error:
+        read(results("mlp"))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"model": torch.tanh}, "torch.nn.Module"),
+        ({"model": nn.Tanh()}, "no parameter"),
+        ({"loss_fn": nn.CrossEntropyLoss()}, 'reduction="none"'),
+        ({"loss_fn": lambda outputs, targets: outputs.detach().sum(dim=1)}, "do not depend"),
+        ({"data": torch.zeros(5, 4)}, "a pair (inputs, targets)"),
+        ({"data": (torch.zeros(3, 4).double(), torch.zeros(2))}, "agree in dimension 0"),
+        ({"chunk": -1}, "chunk = -1"),
+        ({"max_bytes": -1}, "max_bytes = -1"),
+    ],
+)
+def test_mistakes_in_gradient_norms_are_value_errors_of_one_line(change, message):
+    problem = zoo.make("mlp")
+    arguments = {"model": problem.model, "loss_fn": problem.loss_fn, "data": problem.data} | change
+    with pytest.raises(ValueError) as error:
+        gradist.gradient_norms(arguments.pop("model"), arguments.pop("loss_fn"), arguments.pop("data"), **arguments)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "model, message", [(torch.tanh, "torch.nn.Module"), (nn.Tanh(), "no parameter")], ids=["function", "empty"]
+)
+def test_what_is_no_model_to_measure_is_refused(model, message):
+    with pytest.raises(ValueError, match=message), gradist.per_example(model):
+        pass

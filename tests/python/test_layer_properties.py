@@ -170,7 +170,7 @@ def test_batch_norm_in_eval_mode(examples, channels, positions, dimensions, seed
 
 
 class Affine(nn.Module):
-    """x * scale + shift, parameters of any shape that broadcasts against one example."""
+    """x * scale + shift, parameters of any shapes that broadcast against one example."""
 
     def __init__(self, scale, shift):
         super().__init__()
@@ -184,7 +184,7 @@ class Affine(nn.Module):
 def broadcast_shapes(draw):
     shape = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
     kept = lambda: tuple(size if draw(st.booleans()) else 1 for size in shape)  # noqa: E731
-    return shape, kept()[draw(st.integers(0, len(shape) - 1)) :], (1, *kept())
+    return kept(), kept()[draw(st.integers(0, len(shape) - 1)) :], (1, *kept())
 
 
 @over_shapes

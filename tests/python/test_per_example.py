@@ -416,16 +416,28 @@ def test_an_exception_in_gradient_norms_leaves_nothing():
     assert_same_attributes(before, attributes(problem.model))
 
 
-def test_random_state_and_results_outlive_the_model():
-    problem = zoo.make("mlp")
-    state = torch.random.get_rng_state()
+def test_torchs_random_state_is_not_touched():
+    for name in ("mlp", "lstm"):
+        problem, state = zoo.make(name), torch.random.get_rng_state()
+        px = measured(problem)
+        px.sketch(8, seed=1)
+        assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@every_architecture
+def test_results_outlive_the_parameters_and_the_inputs(name):
+    """As where an optimiser steps, and a buffer is filled with the next batch, before the results are read."""
+    problem = zoo.make(name)
     px = measured(problem)
-    px.sketch(8, seed=1)
-    assert torch.equal(torch.random.get_rng_state(), state)
     with torch.no_grad():
         for parameter in problem.model.parameters():
-            parameter.zero_()
-    assert_all_near(px.gradients(), expected("mlp"), EXACT)
+            parameter.fill_(0.5)
+            parameter.grad = None
+        for tensor in zoo.leaves(problem.inputs):
+            tensor.zero_()
+    wanted = expected(name)
+    assert_all_near(px.gradients(), wanted, EXACT)
+    assert_near(px.squared_norms(), one_by_one.flat(wanted).square().sum(dim=1), EXACT)
 
 
 # ---- in a user's program
@@ -452,6 +464,30 @@ def test_two_models_at_once():
     found = {f"0.{name}": each for name, each in first.gradients().items()}
     found |= {f"1.{name}": each for name, each in second.gradients().items()}
     assert_all_near(found, wanted, EXACT)
+
+
+def test_layers_called_by_the_user_one_after_another():
+    """Without a call of the whole model."""
+    problem = zoo.make("mlp")
+    with gradist.per_example(problem.model) as px:
+        hidden = problem.inputs
+        for layer in problem.model:
+            hidden = layer(hidden)
+        problem.loss_fn(hidden, problem.targets).sum().backward()
+    assert_all_near(px.gradients(), expected("mlp"), EXACT)
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "gru", "learned queries"])
+def test_the_same_examples_in_two_calls(name):
+    """As for two views of an image: an example's gradient is that of the sum of its losses."""
+    problem = zoo.make(name)
+    twice = lambda model: problem.loss_fn(model(problem.inputs), problem.targets) + problem.loss_fn(  # noqa: E731
+        model(problem.inputs.flip(1)), problem.targets
+    )
+    with gradist.per_example(problem.model) as px:
+        twice(problem.model).sum().backward()
+    flipped = one_by_one.per_parameter(problem.model, problem.loss_fn, problem.inputs.flip(1), problem.targets)
+    assert_all_near(px.gradients(), {each: first + flipped[each] for each, first in expected(name).items()}, EXACT)
 
 
 def test_one_context_after_another_measures_the_same():

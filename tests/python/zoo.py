@@ -940,8 +940,12 @@ def products():
 
 def unlike_rows():
     """A parameter for each position, as many as examples, put together before it meets the batch."""
-    use = lambda self, x: self.layers[0]((x + (self.place * self.gain + self.kind)).tanh()).mean(dim=1)  # noqa: E731
-    return Parameters(use, nn.Linear(4, CLASSES), place=(4, 4), gain=(4,), kind=(4, 4))
+
+    def use(self, x):
+        place = self.place * self.gain + self.kind + self.common.expand(4, -1)
+        return self.layers[0]((x + place).tanh()).mean(dim=1)
+
+    return Parameters(use, nn.Linear(4, CLASSES), place=(4, 4), gain=(4,), kind=(4, 4), common=(1, 4))
 
 
 def hypernetwork(rows):
@@ -1257,6 +1261,9 @@ ARCHITECTURES = {
     "tagger, time first": Architecture(
         tagger_time_first, lambda: (normal(4, 3, 4), torch.randint(CLASSES, (4, 3))), time_first_cross_entropy, ANY
     ),
+    "tagger, square": Architecture(
+        tagger_time_first, lambda: (normal(4, 4, 4), torch.randint(CLASSES, (4, 4))), time_first_cross_entropy, ANY
+    ),
     "temporal convolutions": Architecture(temporal_convolutions, text(3, 7), cross_entropy),
     "embedding": Architecture(
         lambda: bag(nn.Embedding(VOCABULARY, 4, padding_idx=2), lambda x: x.tanh().mean(dim=1)),
@@ -1299,7 +1306,7 @@ ARCHITECTURES = {
     "scale and shift of channels": Architecture(scale_and_shift_of_channels, labelled(4, 2, 5, 5), cross_entropy),
     "arithmetic": Architecture(arithmetic, labelled(4, 4), cross_entropy, ("scale", "shift", "gain", "divisor", "temperature")),
     "products": Architecture(products, labelled(3, 2, 4, 4), cross_entropy, ANY),
-    "unlike rows": Architecture(unlike_rows, labelled(4, 4, 4), cross_entropy, ("place", "gain", "kind")),
+    "unlike rows": Architecture(unlike_rows, labelled(4, 4, 4), cross_entropy, ("place", "gain", "kind", "common")),
     "hypernetwork": Architecture(lambda: hypernetwork(5), labelled(5, 4), cross_entropy, ("code", "layers.0.*")),
     "pruned": Architecture(pruned, labelled(8, 4), cross_entropy, ("2.weight_orig",)),
     "weight norm": Architecture(weight_normed, labelled(4, 2, 4, 4), cross_entropy, ("*original?",)),

@@ -16,7 +16,8 @@ at::Tensor or_undefined(const OptionalTensor& tensor) { return tensor.value_or(a
 /// Records a layer; an undefined tensor, None in Python, where it is not recorded and the caller
 /// runs it.
 at::Tensor record(Tape& tape, rules::Use use, bool sequence_first = false) {
-  return tape.record(std::move(use), [] { return at::Tensor(); }, sequence_first);
+  return tape.record(
+      std::move(use), [] { return at::Tensor(); }, sequence_first);
 }
 
 /// One example's loss as Python computes it; called where the GIL may be anybody's.
@@ -56,8 +57,8 @@ GradientBatch batch(const Tape& tape, const ParameterList& parameters, int64_t e
                                             : FactoredGradients::unused(parameters[l], examples));
   }
   for (size_t p = 0; p < places.size(); ++p) {
-    result.parameters.at(places[p]) = FactoredGradients::from_dense(
-        formed[p], parameters[places[p]].sizes().vec(), "one-by-one");
+    result.parameters.at(places[p]) =
+        FactoredGradients::from_dense(formed[p], parameters[places[p]].sizes().vec(), "one-by-one");
   }
   return result;
 }
@@ -132,7 +133,10 @@ void bind_batch(py::module_& module) {
 }
 
 void bind_choices(py::module_& module) {
-  py::class_<MethodChoices, std::shared_ptr<MethodChoices>>(module, "MethodChoices")
+  py::class_<MethodChoices, std::shared_ptr<MethodChoices>>(
+      module, "MethodChoices",
+      "Which way each layer and shape is computed: from a file, tried once, or by the count of "
+      "operations.")
       .def(py::init<bool>(), py::arg("measure") = false)
       .def("read", &MethodChoices::read, py::arg("path"))
       .def("write", &MethodChoices::write, py::arg("path"))
@@ -267,6 +271,11 @@ void bind_gradients(py::module_& module) {
       .def("batch", &batch, py::arg("parameters"), py::arg("examples"), py::arg("places"),
            py::arg("formed"))
       .def_property_readonly("examples", &Tape::examples)
+      .def("differentiated_twice", &Tape::differentiated_twice, py::arg("parameters"))
+      .def_property_readonly("twice", &Tape::twice)
+      .def("follow", &Tape::follow, py::arg("examples"))
+      .def("settle", &Tape::settle, py::call_guard<NoGil>(), py::arg("parameters"),
+           py::arg("inputs"))
       .def("close", &Tape::close);
   bind_rules(tape);
 }

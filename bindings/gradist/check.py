@@ -97,7 +97,7 @@ def check(model: nn.Module, loss_fn: Callable[[Any, Any], Tensor], batch: Data) 
                 each.grad = None
             with per_example(model) as px:
                 loss = loss_fn(apply_model(model, inputs), targets)
-                loss.sum().backward()
+                loss.sum().backward()  # type: ignore[no-untyped-call]
         finally:
             for each, former in zip(parameters, saved, strict=True):
                 each.grad = former

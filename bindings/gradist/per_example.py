@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from types import TracebackType
@@ -20,7 +20,7 @@ from gradist.recording import recorded, tensors_in
 
 __all__ = ["GradientNorms", "Method", "PerExample", "choices", "gradient_norms", "per_example"]
 
-choices = _core.MethodChoices(measure=True)
+choices: _core.MethodChoices = _core.MethodChoices(measure=True)
 """Which way each layer and shape is computed here: tried once each and kept for the process. `choices.write(path)` keeps them in
 a file, `choices.read(path)` takes them from one, so that another process computes in the same ways."""
 
@@ -55,6 +55,7 @@ class PerExample:
         self._formed: dict[int, Tensor] = {}
         self._examples = 0
         self._done = False
+        self._twice_inside = 0
         self._batch: _core.GradientBatch | None = None
 
     def __enter__(self) -> PerExample:
@@ -64,11 +65,11 @@ class PerExample:
         with contextlib.ExitStack() as entered:
             entered.callback(self._tape.close)
             for position, parameter in enumerate(self._parameters):
-                hook = parameter.register_hook(lambda _, position=position: self._reached.add(position))
+                hook = parameter.register_hook(lambda _, position=position: self._reached.add(position))  # type: ignore[no-untyped-call]
                 entered.callback(hook.remove)
             hook = self._model.register_forward_hook(self._called, with_kwargs=True)
             entered.callback(hook.remove)
-            entered.enter_context(recorded(self._model, self._tape))
+            self._batch_dimension = entered.enter_context(recorded(self._model, self._tape))
             self._exit = entered.pop_all()
         return self
 
@@ -78,21 +79,35 @@ class PerExample:
             self._finish()
 
     def _called(self, model: nn.Module, args: Any, kwargs: Any, outputs: Any) -> None:
+        assert self._tape is not None
+        self._twice_inside = self._tape.twice
         if torch.is_grad_enabled():
-            self._calls.append(_Call(args, kwargs, outputs))
+            self._calls.append(_Call(args, kwargs, outputs, self._batch_dimension))
 
     def _finish(self) -> None:
         assert self._tape is not None
+        if self._tape.twice > self._twice_inside:
+            raise ValueError(
+                "a gradient was differentiated again (create_graph) outside the model, so that single examples' gradients are "
+                "not known: must be computed inside the model's forward, or without gradist.per_example"
+            )
+        again = self._tape.differentiated_twice(self._parameters)
+        if both := [self._names[each] for each in again if each in self._reached]:
+            raise ValueError(f"parameter {both[0]!r} is used where no layer rule sees it and in a gradient of a gradient, must not be in both")
+        self._tape.settle(self._parameters, [each for call in self._calls for each in tensors_in((call.args, call.kwargs))])
         self._reduced = self._tape.norms_and_sums(self._parameters)
         self._examples = self._tape.examples or next((call.examples for call in self._calls if call.examples), 0)
         self._done = bool(self._reached) or any(each is not None for each in self._reduced)
-        uncovered = sorted(self._reached)
+        self._done = self._done or bool(again)
+        uncovered = sorted(self._reached | set(again))
         if uncovered:
             self._formed = dict(zip(uncovered, self._one_by_one(uncovered), strict=True))
         with torch.no_grad():
-            for parameter, found in zip(self._parameters, self._reduced, strict=True):
-                if found is not None:
-                    total = found.sum.to(parameter.dtype)
+            for position, (parameter, found) in enumerate(zip(self._parameters, self._reduced, strict=True)):
+                if found is not None or position in again:
+                    # What was differentiated twice did not reach the parameter, which the layers have detached.
+                    total = self._formed[position].sum(0) if position in again or found is None else found.sum
+                    total = total.to(parameter.dtype)
                     parameter.grad = total if parameter.grad is None else parameter.grad.add_(total)
 
     def _one_by_one(self, positions: Sequence[int]) -> list[Tensor]:
@@ -125,7 +140,7 @@ class PerExample:
 
     def _result(self) -> None:
         if not self._done:
-            raise ValueError("there are no gradients yet, must be read after the context has ended and a backward pass was run in it")
+            raise ValueError("there are no gradients yet, must be read after the end of the with block, and a backward pass must have run in it")
 
     def per_parameter(self) -> dict[str, Tensor]:
         """||g_il||^2 by parameter, [B] float64."""
@@ -168,13 +183,27 @@ class PerExample:
         batch = self._gradients()
         if isinstance(other, PerExample):
             if self._names != other._names or self._examples != other._examples:
-                raise ValueError("inner: the other pass has other parameters or another number of examples, must have the same")
+                raise ValueError(
+                    f"inner: the other pass has {other._examples} examples and {len(other._names)} parameters, must be the same "
+                    f"{self._examples} examples and {len(self._names)} parameters"
+                )
             return batch.inner(other._gradients())
-        direction = [other[name] for name in self._names if name in other] if isinstance(other, Mapping) else list(other)
-        shapes = [list(each.shape) for each in self._parameters]
-        if [list(each.shape) for each in direction] != shapes:
-            raise ValueError(f"inner: the direction must have one tensor for each of the parameters {self._names}, of their shapes {shapes}")
+        if isinstance(other, str) or not isinstance(other, Mapping | Sequence):
+            raise ValueError(f"inner: the direction is a {type(other).__name__}, must be tensors by parameter name or in order, or another pass")
+        direction = self._in_order(other)
+        for name, each, own in zip(self._names, direction, self._parameters, strict=True):
+            if each.shape != own.shape:
+                raise ValueError(f"inner: {name!r} has shape {list(each.shape)}, must have the parameter's, {list(own.shape)}")
         return batch.inner_direction([each.detach().to(own) for each, own in zip(direction, self._parameters, strict=True)])
+
+    def _in_order(self, direction: Mapping[str, Tensor] | Sequence[Tensor]) -> list[Tensor]:
+        if isinstance(direction, Mapping):
+            if missing := [name for name in self._names if name not in direction]:
+                raise ValueError(f"inner: the direction has no {missing[0]!r}, must have all parameters")
+            return [direction[name] for name in self._names]
+        if len(direction) != len(self._names):
+            raise ValueError(f"inner: the direction has {len(direction)} tensors, must have one for each of the {len(self._names)} parameters")
+        return list(direction)
 
     def second_moments(self) -> dict[str, Tensor]:
         """(1/B) sum_i g_ij^2 of every coordinate j, by parameter, of its shape."""
@@ -186,8 +215,9 @@ class PerExample:
 
         Factor by factor to ceil(sqrt(dim)) on each side, then all parameters together to `dim`, normal entries.
         """
-        if dim < 1:
-            raise ValueError(f"dim = {dim}, must be >= 1")
+        for name, value, least in (("dim", dim, 1), ("seed", seed, 0)):
+            if value < least:
+                raise ValueError(f"{name} = {value}, must be >= {least}")
         layers = self._gradients().sketch(math.isqrt(dim - 1) + 1, seed)
         generator = torch.Generator().manual_seed(seed + 1)
         projection = torch.randn(layers.shape[1], dim, generator=generator, dtype=torch.float64) / math.sqrt(dim)
@@ -202,7 +232,7 @@ class PerExample:
             if position in self._formed:
                 found[name] = Method("one-by-one", "used where no layer rule sees it")
             elif each is not None:
-                found[name] = Method(each.method, each.reason)
+                found[name] = Method(each.method, each.reason or "from its factors, in the one way there is")
             else:
                 found[name] = Method("unused", "the loss does not depend on it")
         return found
@@ -233,13 +263,14 @@ def per_example(model: nn.Module) -> PerExample:
 class _Call:
     """One call of the model, so that the fallback can repeat it on an example: its inputs, and the gradients of its outputs."""
 
-    def __init__(self, args: Any, kwargs: Any, outputs: Any) -> None:
+    def __init__(self, args: Any, kwargs: Any, outputs: Any, batch_dimension: Callable[[Tensor], int]) -> None:
         self.args, self.kwargs = args, kwargs
+        self._dimensions = [batch_dimension(each) for each in tensors_in(outputs)]
         self.examples = next((each.shape[0] for each in tensors_in((args, kwargs)) if each.dim() > 0), 0)
         self._backprops: dict[int, Tensor] = {}
         for position, output in enumerate(tensors_in(outputs)):
             if output.requires_grad:
-                output.register_hook(lambda gradient, position=position: self._receive(position, gradient))
+                output.register_hook(lambda gradient, position=position: self._receive(position, gradient))  # type: ignore[no-untyped-call]
 
     def _receive(self, position: int, gradient: Tensor) -> None:
         former = self._backprops.get(position)
@@ -253,17 +284,30 @@ class _Call:
                 own = values.dim() > 0 and values.shape[0] == examples
                 return values.detach()[example : example + 1] if own else values
             if isinstance(values, Mapping):
-                return type(values)((name, alone(each)) for name, each in values.items())
+                return {name: alone(each) for name, each in values.items()}
             return type(values)(alone(each) for each in values) if isinstance(values, tuple | list) else values
 
         outputs = list(tensors_in(model(*alone(self.args), **alone(self.kwargs))))
-        pairs = [(outputs[k], alone(d)) for k, d in self._backprops.items() if outputs[k].requires_grad]
+        pairs = [(outputs[k], self._own(k, d, example, examples)) for k, d in self._backprops.items() if outputs[k].requires_grad]
         if not pairs:
             return [torch.zeros_like(each) for each in parameters]
         return torch.autograd.grad(
             [output for output, _ in pairs], list(parameters), [d.reshape(output.shape) for output, d in pairs],
             allow_unused=True, materialize_grads=True,
         )  # fmt: skip
+
+
+    def _own(self, position: int, backprops: Tensor, example: int, examples: int) -> Tensor:
+        """The example's part of the gradient of an output."""
+        dimension = self._dimensions[position]
+        if dimension < 0:
+            fitting = [k for k, size in enumerate(backprops.shape) if size == examples]
+            if len(fitting) != 1 and not (fitting and fitting[0] == 0):
+                raise ValueError(
+                    f"an output of the model has shape {list(backprops.shape)} for {examples} examples, must hold them in one dimension"
+                )
+            dimension = fitting[0]
+        return backprops.narrow(dimension, example, 1)
 
 
 def _mixed(parameters: Sequence[Tensor]) -> bool:
@@ -291,7 +335,7 @@ class GradientNorms:
         self._norms.append([each.squared_norms for each in part.parameters])
         if not self._sums:
             self._sums = [each.sum for each in part.parameters]
-            methods = (Method(each.method, each.reason) for each in part.parameters)
+            methods = (Method(each.method, each.reason or "from its factors, in the one way there is") for each in part.parameters)
             self.coverage = dict(zip(self._names, methods, strict=True))
         else:
             torch._foreach_add_(self._sums, [each.sum for each in part.parameters])

@@ -11,6 +11,7 @@ examples in another dimension, or in none, must not be recorded as if they were 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -52,13 +53,14 @@ def rule(layer: type[nn.Module]) -> Callable[[Rule], Rule]:
 
 
 @contextlib.contextmanager
-def recorded(model: nn.Module, tape: _core.Tape) -> Iterator[None]:
-    """Within, the layers of `model` go through `tape`; model and inputs are as before afterwards."""
-    mode = _Recording(tape)
+def recorded(model: nn.Module, tape: _core.Tape) -> Iterator[Callable[[Tensor], int]]:
+    """Within, the layers of `model` go through `tape`; model and inputs are as before afterwards. Gives a function that tells
+    which dimension of a tensor holds the examples, -1 where that is not known."""
+    mode = _Recording(tape, model)
     hook = model.register_forward_pre_hook(lambda _, args, kwargs: mode.follow((args, kwargs)), with_kwargs=True)
     try:
-        with _custom_layers(model, mode), mode:
-            yield
+        with _custom_layers(model, mode), _followed_layers(model, mode), mode:
+            yield mode.batch_dimension
     finally:
         hook.remove()
         mode.forget()
@@ -78,24 +80,32 @@ def tensors_in(values: Any) -> Iterator[Tensor]:
 
 # ---- where the batch is
 
-_MARK = "_gradist_batch"
 _UNKNOWN = -1
+_FOLDED = -2
+"""Dimension 0 holds the examples and what else they were folded with, examples first: [B, T, ...] as [B T, ...]."""
+_recordings = itertools.count()
 
 
 class _Recording(TorchFunctionMode):
-    """The mode. A tensor known to hold the examples carries (this recording, their dimension)."""
+    """The mode. A tensor known to hold the examples carries their dimension in an attribute of this recording's own."""
 
-    def __init__(self, tape: _core.Tape) -> None:
+    def __init__(self, tape: _core.Tape, model: nn.Module) -> None:
         super().__init__()
         self.tape = tape
+        self.name = f"_gradist_batch_{next(_recordings)}"
+        self._own = {id(each) for each in model.parameters()}
         self._marked: list[Tensor] = []
+        self.ambiguous = False
         self._examples = 0
 
     def follow(self, inputs: Any) -> None:
         """Marks the inputs of the model: their dimension 0 is the batch."""
         for tensor in tensors_in(inputs):
             if tensor.dim() > 0:
-                self._examples = self._examples or tensor.shape[0]
+                self.ambiguous = self.ambiguous or tensor.shape[0] in tensor.shape[1:]
+                if not self._examples:
+                    self._examples = tensor.shape[0]
+                    self.tape.follow(self._examples)
                 if tensor.shape[0] == self._examples:
                     self.mark(tensor, 0)
                     self._marked.append(tensor)
@@ -103,19 +113,23 @@ class _Recording(TorchFunctionMode):
     def forget(self) -> None:
         """No mark stays on the caller's tensors."""
         for tensor in self._marked:
-            tensor.__dict__.pop(_MARK, None)
+            tensor.__dict__.pop(self.name, None)
         self._marked.clear()
 
     def mark(self, tensor: Tensor, dimension: int) -> None:
-        tensor.__dict__[_MARK] = (self, dimension)
+        tensor.__dict__[self.name] = dimension
+
+    def wants(self, parameter: Tensor | None) -> bool:
+        """Whether gradients of this parameter are asked for; one computed from parameters counts."""
+        return parameter is not None and parameter.requires_grad and (not parameter.is_leaf or id(parameter) in self._own)
+
+    def knows(self, tensor: Tensor) -> bool:
+        return self.name in tensor.__dict__
 
     def batch_dimension(self, tensor: Tensor) -> int:
         """The dimension that holds the examples; -1 where it is not known."""
-        mark = tensor.__dict__.get(_MARK)
-        if mark is not None and mark[0] is self:
-            return int(mark[1])
         # Without a call of the whole model nothing is known: then it is dimension 0.
-        return _UNKNOWN if self._examples else 0
+        return int(tensor.__dict__.get(self.name, _UNKNOWN if self._examples else 0))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -130,18 +144,29 @@ class _Recording(TorchFunctionMode):
     def _follow_operation(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
         if not isinstance(result, Tensor | tuple | list):
             return
-        source = next((each for each in _shallow_tensors(args, kwargs) if _MARK in each.__dict__), None)
+        source = next((each for each in _shallow_tensors(args, kwargs) if self.knows(each)), None)
         if source is None or (dimension := self.batch_dimension(source)) == _UNKNOWN:
             return
-        move = _MOVES.get(func)
+        move = _MOVES.get(func) if dimension >= 0 else None
+        move = self.reshaped if func in _RESHAPES else move
         for tensor in (result,) if isinstance(result, Tensor) else result:
             if isinstance(tensor, Tensor) and tensor is not source:
                 where = move(dimension, source, tensor, args, kwargs) if move else self._kept(dimension, source, tensor)
                 if where != _UNKNOWN:
                     self.mark(tensor, where)
 
+    def reshaped(self, dimension: int, source: Tensor, result: Tensor, *_: Any) -> int:
+        """Where the examples are after their dimension was folded with the next ones, or unfolded again."""
+        if dimension not in (0, _FOLDED) or result.dim() == 0:
+            return self._kept(dimension, source, result)
+        if result.shape[0] == self._examples:
+            return 0
+        return _FOLDED if result.shape[0] % self._examples == 0 else _UNKNOWN
+
     def _kept(self, dimension: int, source: Tensor, result: Tensor) -> int:
         """Where the examples are after an operation that leaves the dimensions before and after theirs alone."""
+        if dimension == _FOLDED:
+            return _FOLDED if result.dim() > 0 and result.shape[0] == source.shape[0] else _UNKNOWN
         if result.dim() <= dimension or result.shape[dimension] != self._examples:
             return _UNKNOWN
         return dimension if dimension == 0 or result.dim() == source.dim() else _UNKNOWN
@@ -214,13 +239,16 @@ def _contracted(dimension: int, source: Tensor, result: Tensor, args: Any, kwarg
     return _UNKNOWN
 
 
+_RESHAPES = frozenset(
+    getattr(owner, name) for owner in (torch, Tensor) for name in ("reshape", "view", "flatten", "unflatten") if hasattr(owner, name)
+)
 _REDUCTIONS = ("mean", "sum", "amax", "amin", "max", "min", "logsumexp", "unbind", "select")
 _MOVES: dict[Any, Callable[[int, Tensor, Tensor, Any, Any], int]] = {
     **dict.fromkeys((getattr(owner, name) for owner in (torch, Tensor) for name in ("transpose", "swapaxes", "swapdims")), _transposed),
     **dict.fromkeys((getattr(owner, name) for owner in (torch, Tensor) for name in ("movedim", "moveaxis")), _moved),
     **dict.fromkeys((getattr(owner, name) for owner in (torch, Tensor) for name in _REDUCTIONS), _dropped),
     **dict.fromkeys((torch.permute, Tensor.permute), _permuted),
-    **dict.fromkeys((Tensor.t, torch.t, Tensor.T.__get__), _reversed),
+    **dict.fromkeys((Tensor.t, torch.t, Tensor.T.__get__), _reversed),  # type: ignore[attr-defined]
     torch.einsum: _contracted,
     Tensor.__getitem__: _indexed,
 }
@@ -231,7 +259,7 @@ _MOVES: dict[Any, Callable[[int, Tensor, Tensor, Any, Any], int]] = {
 
 def _at(mode: _Recording, input: Tensor, *parameters: Tensor | None) -> int | None:
     """Where the examples of a layer's input are, 0 or 1, if there is something to record."""
-    if not any(each is not None and each.requires_grad for each in parameters):
+    if not any(mode.wants(each) for each in parameters):
         return None
     dimension = mode.batch_dimension(input)
     return dimension if dimension in (0, 1) else None
@@ -278,8 +306,8 @@ def _transposed_convolution(dimensions: int) -> Callable[..., Tensor | None]:
     ) -> Tensor | None:  # fmt: skip
         if input.dim() != dimensions + 2 or _at(mode, input, weight, bias) != 0:
             return None
-        sizes = (_each(each, dimensions) for each in (stride, padding, dilation))
-        return mode.tape.convolution(input, weight, bias, *sizes, True, _each(output_padding, dimensions), groups)
+        stride, padding, dilation, more = (_each(each, dimensions) for each in (stride, padding, dilation, output_padding))
+        return mode.tape.convolution(input, weight, bias, stride, padding, dilation, True, more, groups)
 
     return convolution
 
@@ -367,7 +395,7 @@ def _broadcasts(mode: _Recording, input: Any, parameter: Any) -> bool:
         isinstance(input, Tensor)
         and isinstance(parameter, Tensor)
         and _at(mode, input, parameter) == 0
-        and (_MARK not in parameter.__dict__ or mode.batch_dimension(parameter) == _UNKNOWN)
+        and not mode.knows(parameter)
         and (parameter.dim() < input.dim() or (parameter.dim() == input.dim() and parameter.shape[0] == 1))
     )
 
@@ -404,9 +432,15 @@ def _repeat(mode: _Recording, parameter: Tensor, *repeats: Any) -> Tensor | None
 
 
 def _expanded(mode: _Recording, parameter: Tensor, sizes: list[int]) -> Tensor | None:
-    """A parameter made one for each example: a class token, an initial state."""
+    """A parameter made one for each example: a class token, an initial state.
+
+    That the size asked for is B may be chance, so a parameter without positions, and a batch as large as another dimension of the
+    inputs, are left to the fallback.
+    """
+    if len(sizes) < 3 or mode.ambiguous:
+        return None
     grows = len(sizes) > parameter.dim() or (len(sizes) == parameter.dim() and parameter.shape[0] == 1)
-    if not parameter.requires_grad or not grows or _MARK in parameter.__dict__ or sizes[0] != mode._examples:
+    if not mode.wants(parameter) or not grows or mode.knows(parameter) or sizes[0] != mode._examples:
         return None
     sizes = [own if size == -1 else size for size, own in zip(sizes, [1] * (len(sizes) - parameter.dim()) + list(parameter.shape), strict=True)]
     expanded = mode.tape.expand(parameter, sizes)
@@ -441,7 +475,7 @@ def _attention(
         biases = in_proj_bias.chunk(3) if in_proj_bias is not None else (None, None, None)
         q, k, v = (project(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))  # type: ignore[arg-type]
     length, examples, width = query.shape
-    q, k, v = (each.unflatten(-1, (num_heads, -1)).permute(1, 2, 0, 3) for each in (q, k, v))  # [B, heads, S, E / heads]
+    q, k, v = (each.reshape(*each.shape[:-1], num_heads, -1).permute(1, 2, 0, 3) for each in (q, k, v))  # [B, heads, S, E / heads]
     mask = _attention_mask(attn_mask, key_padding_mask, examples, num_heads, q)
     dropout = dropout_p if training else 0.0
     if need_weights:
@@ -471,7 +505,7 @@ def _attention_mask(
 
     total = None
     if attention is not None:
-        total = to_add(attention).unflatten(0, (examples, heads)) if attention.dim() == 3 else to_add(attention)
+        total = to_add(attention).reshape(examples, heads, *attention.shape[1:]) if attention.dim() == 3 else to_add(attention)
     if padding is not None:
         added = to_add(padding)[:, None, None, :]
         total = added if total is None else total + added
@@ -502,6 +536,33 @@ _RULES: dict[Any, Callable[..., Any]] = {
 }
 
 
+# ---- layers whose operations the mode does not see
+
+
+@contextlib.contextmanager
+def _followed_layers(model: nn.Module, mode: _Recording) -> Iterator[None]:
+    """Recurrent layers run in one operation of the library's; where the examples are in what it gives follows from what it got."""
+
+    def follow(layer: nn.Module, inputs: Any, outputs: Any) -> None:
+        if not inputs or not isinstance(inputs[0], Tensor):
+            return
+        where = mode.batch_dimension(inputs[0])
+        output, *states = outputs if isinstance(outputs, tuple) else (outputs,)
+        if where != _UNKNOWN and isinstance(output, Tensor):
+            mode.mark(output, where)
+            recurrent = isinstance(layer, nn.RNNBase)
+            for state in tensors_in(states):
+                mode.mark(state, 1 if recurrent else where)
+
+    kinds = (nn.RNNBase, nn.RNNCellBase)
+    hooks = [layer.register_forward_hook(follow) for layer in model.modules() if isinstance(layer, kinds)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 # ---- layers with a rule of the user's
 
 
@@ -509,7 +570,7 @@ _RULES: dict[Any, Callable[..., Any]] = {
 def _custom_layers(model: nn.Module, mode: _Recording) -> Iterator[None]:
     layers = []
     for layer in model.modules():
-        rule_of = next((_custom_rules[kind] for kind in type(layer).__mro__ if kind in _custom_rules), None)
+        rule_of = _custom_rules.get(type(layer))  # a subclass may compute something else
         if rule_of is not None and "forward" not in layer.__dict__:
             layers.append(layer)
             layer.__dict__["forward"] = _custom_forward(layer, rule_of, mode)
@@ -550,7 +611,7 @@ def _custom_forward(layer: nn.Module, rule_of: Rule, mode: _Recording) -> Callab
 
 def _checked(layer: nn.Module, name: str, found: Mapping[str, Tensor], parameter: Tensor, examples: int) -> Tensor:
     kind = type(layer).__name__
-    if name not in found:
+    if not isinstance(found, Mapping) or name not in found:
         raise ValueError(f"the rule of {kind} gives no gradients of parameter {name!r}, must give those of all its parameters")
     if list(found[name].shape) != [examples, *parameter.shape]:
         raise ValueError(f"the rule of {kind} gives {name!r} the shape {list(found[name].shape)}, must be {[examples, *parameter.shape]}")

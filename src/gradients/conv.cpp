@@ -83,14 +83,15 @@ class ConvolutionUse final : public LayerUse {
     const auto forming = examples * (positions + 1) * coordinates;
     std::vector<MethodChoices::Way> ways;
     if (forms(x, d)) {
-      ways.push_back({"in registers", examples * detail::operations_to_form(x, d, shape_of_products()),
+      ways.push_back({"in registers",
+                      examples * detail::operations_to_form(x, d, shape_of_products()),
                       [&] { return in_registers(x, d); }});
     }
-    ways.push_back(
-        {"grouped convolution", kGroupedSlowness * forming, [&] {
-           return in_tiles(x, d, kGroupedExamples,
-                           [this](const auto& part, const auto& b) { return grouped(part, b); });
-         }});
+    ways.push_back({"grouped convolution", kGroupedSlowness * forming, [&] {
+                      return in_tiles(
+                          x, d, kGroupedExamples,
+                          [this](const auto& part, const auto& b) { return grouped(part, b); });
+                    }});
     if (unfolds()) {
       const auto tile = std::max<int64_t>(
           1, kUnfoldedNumbers / (weight_.numel() / weight_.size(0) * unfolded_positions(d)));
@@ -149,10 +150,10 @@ class ConvolutionUse final : public LayerUse {
     shape[0] *= examples;
     // Of the weight only shape and type are read.
     const auto weight = at::empty(shape, d.options());
-    const auto gradient = std::get<1>(at::convolution_backward(
-        as_channels(d), as_channels(x), weight, c10::nullopt, how_.stride, how_.padding,
-        how_.dilation, how_.transposed, how_.output_padding, how_.groups * examples,
-        std::array<bool, 3>{false, true, false}));
+    const auto gradient = std::get<1>(
+        at::convolution_backward(as_channels(d), as_channels(x), weight, c10::nullopt, how_.stride,
+                                 how_.padding, how_.dilation, how_.transposed, how_.output_padding,
+                                 how_.groups * examples, std::array<bool, 3>{false, true, false}));
     return gradient.unflatten(0, {examples, -1});
   }
 
@@ -192,10 +193,10 @@ class ConvolutionUse final : public LayerUse {
       norms.push_back(
           at::bmm(a.transpose(1, 2), a).mul_(at::bmm(b.transpose(1, 2), b)).sum({1, 2}));
     }
-    const auto sum = std::get<1>(at::convolution_backward(
-        d, x, weight_.to(d.options()), c10::nullopt, how_.stride, how_.padding, how_.dilation,
-        how_.transposed, how_.output_padding, how_.groups,
-        std::array<bool, 3>{false, true, false}));
+    const auto sum = std::get<1>(
+        at::convolution_backward(d, x, weight_.to(d.options()), c10::nullopt, how_.stride,
+                                 how_.padding, how_.dilation, how_.transposed, how_.output_padding,
+                                 how_.groups, std::array<bool, 3>{false, true, false}));
     return {at::cat(norms), sum, "conv", ""};
   }
 

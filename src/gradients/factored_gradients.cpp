@@ -92,8 +92,10 @@ FactoredGradients FactoredGradients::slice(int64_t begin, int64_t end) const {
 }
 
 FactoredGradients FactoredGradients::slice_outputs(int64_t begin, int64_t end) const {
-  return {activations_, rows_.defined() ? one_hot(begin, end) : backprops_.slice(2, begin, end),
-          {end - begin, inputs()}, method_};
+  return {activations_,
+          rows_.defined() ? one_hot(begin, end) : backprops_.slice(2, begin, end),
+          {end - begin, inputs()},
+          method_};
 }
 
 at::Tensor FactoredGradients::dense() const {
@@ -111,8 +113,8 @@ at::Tensor FactoredGradients::dense() const {
 /// The rows of one example that have the same token are summed, then squared.
 at::Tensor FactoredGradients::row_squared_norms() const {
   const auto examples = at::arange(size(), rows_.options()).unsqueeze(1);
-  const auto [pairs, positions, counts] = at::_unique2(
-      (examples * outputs() + rows_).flatten(), /*sorted=*/true, /*return_inverse=*/true);
+  const auto [pairs, positions, counts] = at::_unique2((examples * outputs() + rows_).flatten(),
+                                                       /*sorted=*/true, /*return_inverse=*/true);
   auto sums = at::zeros({pairs.size(0), inputs()}, activations_.options());
   sums.index_add_(0, positions, activations_.flatten(0, 1));
   return at::zeros({size()}, activations_.options())
@@ -170,13 +172,15 @@ at::Tensor FactoredGradients::inner(const FactoredGradients& other) const {
 bool FactoredGradients::gram_by_forming(const FactoredGradients& other) const {
   const auto pairs = size() * positions() * other.size() * other.positions();
   const auto sides = size() * positions() + other.size() * other.positions();
-  return pairs * (inputs() + outputs()) >
-         (sides + size() * other.size()) * inputs() * outputs();
+  return pairs * (inputs() + outputs()) > (sides + size() * other.size()) * inputs() * outputs();
 }
 
 at::Tensor FactoredGradients::gram(const FactoredGradients& other) const {
   if (gram_by_forming(other)) {
-    return at::mm(dense().flatten(1), other.dense().flatten(1).t());
+    const auto rows = [](const FactoredGradients& g) {
+      return g.dense().reshape({g.size(), g.outputs() * g.inputs()});
+    };
+    return at::mm(rows(*this), rows(other).t());
   }
   auto products = at::mm(activations_.flatten(0, 1), other.activations_.flatten(0, 1).t())
                       .mul_(at::mm(backprops().flatten(0, 1), other.backprops().flatten(0, 1).t()));
@@ -198,7 +202,7 @@ at::Tensor FactoredGradients::inner_rank1(const at::Tensor& input_side,
         .sum(1);
   }
   const auto matrices = at::bmm(output_side.unsqueeze(2), input_side.unsqueeze(1)).flatten(1);
-  return at::mm(dense().flatten(1), matrices.t());
+  return at::mm(dense().reshape({size(), outputs() * inputs()}), matrices.t());
 }
 
 at::Tensor FactoredGradients::sum() const {
@@ -294,8 +298,8 @@ FactoredGradients FactoredGradients::joined(const FactoredGradients& other) cons
   if (inputs() != other.inputs()) {
     return from_dense(dense() + other.dense(), shape_, method);
   }
-  return {at::cat({activations_, other.activations_}, 1), at::cat({backprops(), other.backprops()}, 1),
-          shape_, method};
+  return {at::cat({activations_, other.activations_}, 1),
+          at::cat({backprops(), other.backprops()}, 1), shape_, method};
 }
 
 at::Tensor FactoredGradients::sketch(const at::Tensor& input_projection,

@@ -40,9 +40,9 @@ class FactoredGradients {
   /// Zeros for a parameter without influence on the loss; no memory. Method "unused".
   static FactoredGradients unused(const at::Tensor& parameter, int64_t examples);
 
-  int64_t size() const { return activations_.size(0); }       ///< B
-  int64_t positions() const { return activations_.size(1); }  ///< S
-  int64_t inputs() const { return activations_.size(2); }     ///< I
+  int64_t size() const { return activations_.size(0); }                                 ///< B
+  int64_t positions() const { return activations_.size(1); }                            ///< S
+  int64_t inputs() const { return activations_.size(2); }                               ///< I
   int64_t outputs() const { return rows_.defined() ? shape_[0] : backprops_.size(2); }  ///< O
   const at::Tensor& activations() const { return activations_; }
   at::Tensor backprops() const { return rows_.defined() ? one_hot(0, outputs()) : backprops_; }

@@ -5,9 +5,10 @@ namespace {
 
 const FormationKernels& kernels() {
 #if defined(__x86_64__)
-  static const FormationKernels& chosen = __builtin_cpu_supports("x86-64-v4")   ? kFormationV4
-                                          : __builtin_cpu_supports("x86-64-v3") ? kFormationV3
-                                                                                : kFormationBaseline;
+  static const FormationKernels& chosen = __builtin_cpu_supports("x86-64-v4") ? kFormationV4
+                                          : __builtin_cpu_supports("x86-64-v3")
+                                              ? kFormationV3
+                                              : kFormationBaseline;
   return chosen;
 #else
   return kFormationBaseline;
@@ -39,8 +40,8 @@ double formation_operations(const Formation<Scalar>& f) {
   const auto width = f.input.channels * (joined ? f.kernel_columns : 1);
   const auto runs = f.kernel_rows * (joined ? 1 : f.kernel_columns);
   const auto positions = static_cast<double>(f.backprops.rows * f.backprops.columns) + 1;
-  return positions * padded(f.backprops.channels, kernels().tile_rows) *
-         static_cast<double>(runs) * padded(width, lanes);
+  return positions * padded(f.backprops.channels, kernels().tile_rows) * static_cast<double>(runs) *
+         padded(width, lanes);
 }
 template double formation_operations(const Formation<float>&);
 template double formation_operations(const Formation<double>&);

@@ -1,8 +1,9 @@
 #pragma once
 
 // The kernel of formation.h for one instruction set: included by a source file each, which is
-// compiled for it and defines GRADIST_VECTOR_BYTES and GRADIST_TILE_ROWS. Nothing here may be shared
-// between them, hence the unnamed namespace; no header of torch, whose inline functions would be.
+// compiled for it and defines GRADIST_VECTOR_BYTES and GRADIST_TILE_ROWS. Nothing here may be
+// shared between them, hence the unnamed namespace; no header of torch, whose inline functions
+// would be.
 
 #include "gradients/formation.h"
 
@@ -57,8 +58,8 @@ class Buffer {
 
 template <typename V, size_t... Lane>
 V zip_low(V first, V second, std::index_sequence<Lane...>) {
-  return __builtin_shufflevector(
-      first, second, static_cast<int>(Lane / 2 + (Lane % 2) * sizeof...(Lane))...);
+  return __builtin_shufflevector(first, second,
+                                 static_cast<int>(Lane / 2 + (Lane % 2) * sizeof...(Lane))...);
 }
 template <typename V, size_t... Lane>
 V zip_high(V first, V second, std::index_sequence<Lane...>) {
@@ -150,8 +151,8 @@ void gather_channels(const FormationSide<Scalar>& side, const Scalar* from, int6
   }
 }
 
-/// One register of columns of g: where its inputs start, relative to those of (u, v) = (0, 0) at the
-/// first position, and how many lanes are used.
+/// One register of columns of g: where its inputs start, relative to those of (u, v) = (0, 0) at
+/// the first position, and how many lanes are used.
 struct ColumnBlock {
   int64_t offset, width, column;
 };
@@ -181,8 +182,8 @@ class Former {
     for (int64_t i = begin; i < end; ++i) {
       read(i);
       double squares = 0;
-      auto* formed = result.formed == nullptr ? nullptr
-                                              : result.formed + (i - begin) * f_.coordinates();
+      auto* formed =
+          result.formed == nullptr ? nullptr : result.formed + (i - begin) * f_.coordinates();
       for (int64_t first = 0; first < blocks; first += kTileBlocks) {
         switch (std::min<int64_t>(kTileBlocks, blocks - first)) {
           case 1:
@@ -231,8 +232,7 @@ class Former {
     }
     const auto& x = f_.input;
     const auto* from = x.data + example * x.example;
-    auto* origin =
-        input_.get() + (f_.padding[0] * padded_columns_ + f_.padding[1]) * channels_;
+    auto* origin = input_.get() + (f_.padding[0] * padded_columns_ + f_.padding[1]) * channels_;
     if (x.channel == 1 && x.column == channels_) {
       for (int64_t h = 0; h < x.rows; ++h) {
         std::memcpy(origin + h * padded_columns_ * channels_, from + h * x.row,
@@ -302,8 +302,8 @@ class Former {
                       h0 * row_step + w0 * column_step;
         }
         V part[kTileRows][kBlocks] = {};
-        block_of_positions<kBlocks>(backprops + (h0 * d.columns + w0) * kTileRows, d.columns, inputs,
-                                    rows, columns, row_step, column_step, part);
+        block_of_positions<kBlocks>(backprops + (h0 * d.columns + w0) * kTileRows, d.columns,
+                                    inputs, rows, columns, row_step, column_step, part);
         for (int64_t r = 0; r < kTileRows; ++r) {
           for (int b = 0; b < kBlocks; ++b) {
             tile[r][b] = started ? tile[r][b] + part[r][b] : part[r][b];

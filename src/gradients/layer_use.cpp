@@ -28,6 +28,16 @@ bool LayerUse::fits(const BatchLayout& layout) const {
                              : false;
 }
 
+void LayerUse::own_input(const std::vector<at::Tensor>& shared) {
+  for (const auto& each : shared) {
+    if (input_.defined() && input_.is_alias_of(each)) {
+      input_ = input().clone();
+      input_version_ = input_._version();
+      return;
+    }
+  }
+}
+
 void LayerUse::release() {
   input_.reset();
   released_ = true;

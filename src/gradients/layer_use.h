@@ -61,6 +61,9 @@ class LayerUse {
   virtual NormsAndSum norms_and_sum(const Parameter& parameter, const at::Tensor& backprops,
                                     MethodChoices& choices) const;
 
+  /// Copies the input if it shares memory with one of these, which may change later on.
+  void own_input(const std::vector<at::Tensor>& shared);
+
   /// Frees the input: no gradients any more.
   void release();
   bool released() const { return released_; }

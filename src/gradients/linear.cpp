@@ -54,10 +54,12 @@ class LinearUse final : public LayerUse {
     if (parameter.role == Role::kBias || g.positions() == 1) {
       return {g.squared_norms(), g.sum(), g.method(), ""};
     }
-    const auto examples = static_cast<double>(g.size()), positions = static_cast<double>(g.positions());
+    const auto examples = static_cast<double>(g.size()),
+               positions = static_cast<double>(g.positions());
     const auto inputs = static_cast<double>(g.inputs()), outputs = static_cast<double>(g.outputs());
     std::vector<MethodChoices::Way> ways{
-        {"product an example", examples * (positions + 1) * inputs * outputs, [&] { return formed(g); }},
+        {"product an example", examples * (positions + 1) * inputs * outputs,
+         [&] { return formed(g); }},
         {"gram", examples * positions * (positions * (inputs + outputs) + inputs * outputs),
          [&] {
            return NormsAndSum{kernels::gram_squared_norms(g.activations(), g.backprops()), g.sum(),

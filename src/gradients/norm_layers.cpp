@@ -78,8 +78,8 @@ class RowNormUse final : public NormUse {
     if (at::autocast::is_autocast_enabled(input().device().type())) {
       return at::layer_norm(take_input(), shape_, optional(weight_), optional(bias_), epsilon_);
     }
-    auto [output, mean, rstd] = at::native_layer_norm(take_input(), shape_, optional(weight_),
-                                                      optional(bias_), epsilon_);
+    auto [output, mean, rstd] =
+        at::native_layer_norm(take_input(), shape_, optional(weight_), optional(bias_), epsilon_);
     mean_ = mean.detach();
     rstd_ = rstd.detach();
     return output;

@@ -91,6 +91,17 @@ struct Tape::State {
   std::unordered_map<const at::TensorImpl*, int> uses;  ///< of each parameter
   std::unordered_set<const Node*> nodes;                ///< graph nodes of recorded outputs
   bool closed = false;
+  bool followed = false;  ///< by the caller
+  std::unordered_set<const at::TensorImpl*> differentiated_twice;
+  int64_t twice = 0;
+
+  /// Factors of parameters used several times or through a computed weight, once settled.
+  std::unordered_map<const at::TensorImpl*, FactoredGradients> settled;
+
+  bool several_uses(const at::Tensor& parameter) const {
+    const auto found = uses.find(parameter.unsafeGetTensorImpl());
+    return found != uses.end() && found->second > 1;
+  }
 
   /// Whether autograd gets from this tensor to a recorded output.
   bool reaches_recorded(const at::Tensor& tensor) const;
@@ -129,6 +140,18 @@ void Tape::State::receive(Record& record, const at::Tensor& backprops) {
   if (closed) {
     return;
   }
+  if (c10::GradMode::is_enabled()) {
+    ++twice;
+    for (const auto& each : record.use->parameters()) {
+      differentiated_twice.insert(each.tensor.unsafeGetTensorImpl());
+      if (is_computed(each.tensor)) {
+        for (const auto& leaf : leaves_of(each.tensor)) {
+          differentiated_twice.insert(leaf.unsafeGetTensorImpl());
+        }
+      }
+    }
+    return;
+  }
   if (record.backprops.defined()) {  // a second backward pass over the same graph
     record.backprops = record.backprops + backprops;
     record.reduced.clear();
@@ -165,6 +188,41 @@ Tape::Tape(Options options) : state_(std::make_shared<State>()) {
 
 Tape::~Tape() = default;
 
+std::vector<size_t> Tape::differentiated_twice(const ParameterList& parameters) const {
+  std::vector<size_t> found;
+  for (size_t l = 0; l < parameters.size(); ++l) {
+    if (state_->differentiated_twice.count(parameters[l].unsafeGetTensorImpl()) > 0) {
+      found.push_back(l);
+    }
+  }
+  return found;
+}
+
+int64_t Tape::twice() const { return state_->twice; }
+
+void Tape::follow(int64_t examples) {
+  state_->layout.examples = examples;
+  state_->followed = true;
+}
+
+void Tape::settle(const ParameterList& parameters, const std::vector<at::Tensor>& inputs) {
+  for (const auto& record : state_->records) {
+    record->use->own_input(inputs);
+  }
+  ParameterList several;
+  for (const auto& parameter : parameters) {
+    if (state_->several_uses(parameter)) {
+      several.push_back(parameter);
+    }
+  }
+  const auto found = state_->factors(several);
+  for (size_t l = 0; l < several.size(); ++l) {
+    if (found[l]) {
+      state_->settled.emplace(several[l].unsafeGetTensorImpl(), *found[l]);
+    }
+  }
+}
+
 int64_t Tape::examples() const { return state_->layout.examples; }
 
 void Tape::close() { state_->closed = true; }
@@ -177,14 +235,14 @@ at::Tensor Tape::record(rules::Use use, const std::function<at::Tensor()>& plain
   auto layout = state_->layout;
   layout.sequence_first = sequence_first;
   const auto& input = use->graph_input();
-  if (layout.examples == 0 && input.dim() > 0) {
-    state_->layout.examples = layout.examples = input.size(0);
+  if (layout.examples == 0 && input.dim() > (sequence_first ? 1 : 0)) {
+    state_->layout.examples = layout.examples = input.size(sequence_first ? 1 : 0);
   }
-  const bool from_recorded = input.requires_grad() && state_->reaches_recorded(input);
+  const bool from_recorded =
+      input.requires_grad() && (state_->followed || state_->reaches_recorded(input));
   const bool computed_from_recorded = std::any_of(
       use->parameters().begin(), use->parameters().end(), [&](const LayerUse::Parameter& each) {
-        return is_computed(each.tensor) &&
-               state_->reaches_recorded(each.tensor);
+        return is_computed(each.tensor) && state_->reaches_recorded(each.tensor);
       });
   if (!use->fits(layout) || (input.requires_grad() && !from_recorded) || computed_from_recorded) {
     return plain();
@@ -235,11 +293,11 @@ std::vector<size_t> Tape::differentiate(const at::Tensor& losses, const Paramete
   }
   torch::autograd::variable_list leaves{state_->anchor};
   leaves.insert(leaves.end(), parameters.begin(), parameters.end());
-  const auto outside =
-      torch::autograd::grad({losses.sum()}, leaves, {}, /*retain_graph=*/false,
-                            /*create_graph=*/false, /*allow_unused=*/true);
+  const auto outside = torch::autograd::grad({losses.sum()}, leaves, {}, /*retain_graph=*/false,
+                                             /*create_graph=*/false, /*allow_unused=*/true);
   for (size_t l = 0; l < parameters.size(); ++l) {
-    if (outside[l + 1].defined()) {
+    if (outside[l + 1].defined() ||
+        state_->differentiated_twice.count(parameters[l].unsafeGetTensorImpl()) > 0) {
       reached.push_back(l);
     }
   }
@@ -294,16 +352,17 @@ ReducedGradients Tape::backward_reduced(const at::Tensor& losses, const Paramete
   auto recorded = norms_and_sums(parameters);
   close();
   for (size_t l = 0; l < parameters.size(); ++l) {
-    result.parameters.push_back(recorded[l] ? *std::move(recorded[l])
-                                            : reduce(FactoredGradients::unused(parameters[l], examples)));
+    result.parameters.push_back(recorded[l]
+                                    ? *std::move(recorded[l])
+                                    : reduce(FactoredGradients::unused(parameters[l], examples)));
   }
-  measure_uncovered(uncovered, parameters, examples, loss_of_example,
-                    [&](size_t l, const FactoredGradients& g) { result.parameters[l] = reduce(g); });
+  measure_uncovered(
+      uncovered, parameters, examples, loss_of_example,
+      [&](size_t l, const FactoredGradients& g) { result.parameters[l] = reduce(g); });
   return result;
 }
 
-std::vector<std::optional<FactoredGradients>> Tape::factors(
-    const ParameterList& parameters) const {
+std::vector<std::optional<FactoredGradients>> Tape::factors(const ParameterList& parameters) const {
   return state_->factors(parameters);
 }
 
@@ -311,17 +370,28 @@ std::vector<std::optional<FactoredGradients>> Tape::State::factors(
     const ParameterList& parameters) const {
   const c10::NoGradGuard no_grad;
   std::vector<std::optional<FactoredGradients>> found(parameters.size());
+  std::vector<bool> known(parameters.size());
+  for (size_t l = 0; l < parameters.size(); ++l) {
+    if (const auto kept = settled.find(parameters[l].unsafeGetTensorImpl());
+        kept != settled.end()) {
+      found[l] = kept->second;
+      known[l] = true;
+    }
+  }
   for (const auto& record : records) {
     if (!record->backprops.defined()) {
       continue;
     }
     for (const auto& each : record->use->parameters()) {
       if (is_computed(each.tensor)) {
+        if (!settled.empty()) {
+          continue;
+        }
         pull_back(*record, each, parameters, found);
         continue;
       }
       for (size_t l = 0; l < parameters.size(); ++l) {
-        if (parameters[l].is_same(each.tensor)) {
+        if (!known[l] && parameters[l].is_same(each.tensor)) {
           TORCH_CHECK(!record->use->released(),
                       "the factors of this pass were freed once reduced (keep_factors)");
           add_use(found[l], record->use->gradients(each, record->backprops));
@@ -385,9 +455,8 @@ void Tape::State::pull_back(const Record& record, const LayerUse::Parameter& com
   }
   for (size_t l = 0; l < parameters.size(); ++l) {
     if (!rows[l].empty()) {
-      add_use(found[l], FactoredGradients::from_dense(at::stack(rows[l]),
-                                                      parameters[l].sizes().vec(),
-                                                      gradients.method()));
+      add_use(found[l], FactoredGradients::from_dense(
+                            at::stack(rows[l]), parameters[l].sizes().vec(), gradients.method()));
     }
   }
 }

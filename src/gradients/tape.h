@@ -38,9 +38,9 @@ struct ReducedGradients {
 class Tape {
  public:
   struct Options {
-    int64_t examples = 0;       ///< B; 0: dimension 0 of the first recorded input
-    bool reduce = false;        ///< norms and sums during the backward pass, layer by layer
-    bool keep_factors = true;   ///< keep backprops for `factors`; false: freed once reduced
+    int64_t examples = 0;      ///< B; 0: dimension 0 of the first recorded input
+    bool reduce = false;       ///< norms and sums during the backward pass, layer by layer
+    bool keep_factors = true;  ///< keep backprops for `factors`; false: freed once reduced
     std::shared_ptr<MethodChoices> choices;  ///< for `reduce`; null: fewest operations
   };
 
@@ -79,6 +79,20 @@ class Tape {
   std::vector<std::optional<NormsAndSum>> norms_and_sums(const ParameterList& parameters) const;
 
   int64_t examples() const;  ///< B; 0 while nothing was recorded
+
+  /// Says what B is, and that the caller follows by itself which tensors hold the examples: an
+  /// input that autograd reaches, but not through a recorded layer, is then recorded too.
+  void follow(int64_t examples);
+
+  /// After the backward pass: makes what `factors` and `norms_and_sums` say independent of what
+  /// happens to parameters and to these tensors, the inputs of the model, later on.
+  void settle(const ParameterList& parameters, const std::vector<at::Tensor>& inputs);
+
+  /// Which parameters have recorded uses that were differentiated so that the result can be
+  /// differentiated again (create_graph): the weights are detached, so their part in that is lost,
+  /// and only the fallback is right for them. `twice` counts how often that happened.
+  std::vector<size_t> differentiated_twice(const ParameterList& parameters) const;
+  int64_t twice() const;
 
   /// Ends the recording: hooks still on tensors of the pass do nothing from now on.
   void close();

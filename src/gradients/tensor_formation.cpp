@@ -15,14 +15,9 @@ namespace {
 template <typename Scalar>
 FormationSide<Scalar> side(const at::Tensor& values) {
   const bool plane = values.dim() == 4;
-  return {values.const_data_ptr<Scalar>(),
-          values.stride(0),
-          values.stride(1),
-          plane ? values.stride(2) : 0,
-          values.stride(-1),
-          values.size(1),
-          plane ? values.size(2) : 1,
-          values.size(-1)};
+  return {values.const_data_ptr<Scalar>(), values.stride(0),  values.stride(1),
+          plane ? values.stride(2) : 0,    values.stride(-1), values.size(1),
+          plane ? values.size(2) : 1,      values.size(-1)};
 }
 
 template <typename Scalar>
@@ -81,8 +76,7 @@ NormsAndSum norms_and_sum(const Formation<Scalar>& formation, int64_t examples,
   auto* norms_data = norms.template data_ptr<double>();
   auto* sums_data = sums.template data_ptr<Scalar>();
   in_parts(examples, [&](int64_t part, int64_t begin, int64_t end) {
-    form(formation, begin, end,
-         {norms_data, sums_data + part * formation.coordinates(), nullptr});
+    form(formation, begin, end, {norms_data, sums_data + part * formation.coordinates(), nullptr});
   });
   return {norms, parts == 1 ? sums.squeeze(0) : sums.sum(0), "", ""};
 }

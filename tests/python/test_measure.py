@@ -92,8 +92,8 @@ def test_coverage_names_the_method_of_every_parameter():
     model, inputs, targets = models.make("tokens")
     m = gradist.measure(model, LOSS, (inputs, targets), estimators=["sg-b"], batch_size=BATCH_SIZE)
     assert m.coverage == {
-        "embedding.weight": "one-by-one", "mix.weight": "linear", "mix.bias": "bias", "norm.weight": "one-by-one",
-        "norm.bias": "one-by-one", "head.weight": "linear", "head.bias": "bias",
+        "embedding.weight": "embedding", "mix.weight": "linear", "mix.bias": "bias", "norm.weight": "layer_norm",
+        "norm.bias": "bias", "head.weight": "linear", "head.bias": "bias",
     }  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def test_unused_and_frozen_parameters():
     model, inputs, targets = models.make("functional")
     m = gradist.measure(model, LOSS, (inputs, targets), estimators=["sg-b"], batch_size=BATCH_SIZE)
     assert m.coverage["idle"] == "unused"
-    assert m.coverage["layer.weight"] == "one-by-one"
+    assert m.coverage["layer.weight"] == "linear"
     model, inputs, targets = models.make("frozen")
     m = gradist.measure(model, LOSS, (inputs, targets), estimators=["sg-b"], batch_size=BATCH_SIZE)
     assert "0.weight" not in m.coverage

@@ -238,8 +238,8 @@ at::Tensor Tape::record(rules::Use use, const std::function<at::Tensor()>& plain
   if (layout.examples == 0 && input.dim() > (sequence_first ? 1 : 0)) {
     state_->layout.examples = layout.examples = input.size(sequence_first ? 1 : 0);
   }
-  const bool from_recorded =
-      input.requires_grad() && (state_->followed || state_->reaches_recorded(input));
+  const bool from_recorded = input.requires_grad() && (state_->followed || input.is_leaf() ||
+                                                       state_->reaches_recorded(input));
   const bool computed_from_recorded = std::any_of(
       use->parameters().begin(), use->parameters().end(), [&](const LayerUse::Parameter& each) {
         return is_computed(each.tensor) && state_->reaches_recorded(each.tensor);

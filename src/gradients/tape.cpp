@@ -293,6 +293,13 @@ std::vector<size_t> Tape::differentiate(const at::Tensor& losses, const Paramete
   }
   torch::autograd::variable_list leaves{state_->anchor};
   leaves.insert(leaves.end(), parameters.begin(), parameters.end());
+  // Inputs that want gradients themselves: autograd goes no further than what it is asked for.
+  for (const auto& leaf : leaves_of(losses)) {
+    if (std::none_of(leaves.begin(), leaves.end(),
+                     [&](const at::Tensor& each) { return each.is_same(leaf); })) {
+      leaves.push_back(leaf);
+    }
+  }
   const auto outside = torch::autograd::grad({losses.sum()}, leaves, {}, /*retain_graph=*/false,
                                              /*create_graph=*/false, /*allow_unused=*/true);
   for (size_t l = 0; l < parameters.size(); ++l) {

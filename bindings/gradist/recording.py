@@ -144,6 +144,11 @@ class _Recording(TorchFunctionMode):
     def _follow_operation(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
         if not isinstance(result, Tensor | tuple | list):
             return
+        if func in (Tensor.repeat, Tensor.expand) and not args[0].requires_grad and not self.knows(args[0]):
+            # Data of no example's own, such as positions, once for each example; not where that B is B may be chance.
+            if isinstance(result, Tensor) and result.dim() > 1 and result.shape[0] == self._examples and not self.ambiguous:
+                self.mark(result, 0)
+            return
         source = next((each for each in _shallow_tensors(args, kwargs) if self.knows(each)), None)
         if source is None or (dimension := self.batch_dimension(source)) == _UNKNOWN:
             return

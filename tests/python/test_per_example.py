@@ -466,6 +466,19 @@ def test_two_models_at_once():
     assert_all_near(found, wanted, EXACT)
 
 
+def test_a_module_outside_the_model_keeps_its_gradients():
+    """A loss with parameters of its own, say: they are not measured, and get what a plain backward pass gives them."""
+    problem, head = zoo.make("mlp"), nn.Sequential(nn.Linear(zoo.CLASSES, 4), nn.LayerNorm(4)).double()
+    loss = lambda outputs: head(outputs).sin().sum(dim=1)  # noqa: E731
+    wanted = torch.autograd.grad(loss(problem.model(problem.inputs)).sum(), list(head.parameters()))
+    with gradist.per_example(problem.model) as px:
+        loss(problem.model(problem.inputs)).sum().backward()
+    for parameter, gradient in zip(head.parameters(), wanted, strict=True):
+        assert_near(parameter.grad[None], gradient[None], EXACT)
+    both = one_by_one.per_parameter(problem.model, lambda outputs, targets: loss(outputs), *problem.data)
+    assert_all_near(px.gradients(), both, EXACT)
+
+
 def test_a_checkpoint_is_refused_by_torch_and_leaves_nothing():
     """What a checkpoint runs again in the backward pass is not recorded, so torch finds other tensors than before and says so."""
     model = zoo.checkpointed().double()

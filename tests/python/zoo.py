@@ -840,6 +840,35 @@ class RecurrentByHand(nn.Module):
         return self.head(state)
 
 
+def stacked_steps():
+    """The states of all steps one on another, [S, B, I], as a loop over steps leaves them."""
+
+    def use(cell, head, x):
+        steps, state = [], x.new_zeros(len(x), 5)
+        for step in x.unbind(dim=1):
+            state = cell(torch.cat([step, state], dim=1)).tanh()
+            steps.append(state)
+        return head(torch.stack(steps)).mean(dim=0)
+
+    return Apply(use, nn.Linear(3 + 5, 5), nn.Linear(5, CLASSES))
+
+
+def several_scales(scaled):
+    """One layer on copies of the batch, [copies, B, I], as many copies as examples."""
+    scales = torch.linspace(0.5, 2, 4).double()[:, None, None]
+    return Apply(lambda layer, x: layer(scaled(x, scales).sin()).mean(dim=0), nn.Linear(4, CLASSES))
+
+
+def turned_in_place():
+    use = lambda layer, head, x: head(layer((2 * x).transpose_(0, 1)).tanh().mean(dim=0))  # noqa: E731
+    return Apply(use, nn.Linear(4, 5), nn.Linear(5, CLASSES))
+
+
+def prototypes():
+    """Distances to as many prototypes as examples, [prototypes, B], turned."""
+    return Parameters(lambda self, x: -torch.cdist(self.prototypes, self.layers[0](x)).t(), nn.Linear(4, 3), prototypes=(5, 3))
+
+
 def gru_cell():
     def forward(cell, head, x):
         state = x.new_zeros(len(x), 5)
@@ -1259,6 +1288,13 @@ ARCHITECTURES = {
     ),
     "gru cell": Architecture(gru_cell, labelled(4, 4, 3), cross_entropy, ("layers.0.*",)),
     "recurrent by hand": Architecture(RecurrentByHand, labelled(4, 5, 3), cross_entropy),
+    "stacked steps": Architecture(stacked_steps, labelled(4, 4, 3), cross_entropy, ("layers.1.*",)),
+    "multiplied scales": Architecture(lambda: several_scales(lambda x, scales: scales * x), labelled(4, 4), cross_entropy, ANY),
+    "expanded scales": Architecture(
+        lambda: several_scales(lambda x, scales: x.expand(4, -1, -1) + scales), labelled(4, 4), cross_entropy, ANY
+    ),
+    "turned in place": Architecture(turned_in_place, labelled(4, 4, 4), cross_entropy, ANY),
+    "prototypes": Architecture(prototypes, labelled(5, 4), cross_entropy, ("prototypes", "layers.0.*")),
     "tagger, time first": Architecture(
         tagger_time_first, lambda: (normal(4, 3, 4), torch.randint(CLASSES, (4, 3))), time_first_cross_entropy, ANY
     ),

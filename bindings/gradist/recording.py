@@ -152,6 +152,11 @@ class _Recording(TorchFunctionMode):
         source = next((each for each in _shallow_tensors(args, kwargs) if self.knows(each)), None)
         if source is None or (dimension := self.batch_dimension(source)) == _UNKNOWN:
             return
+        if func in _TURNS_IN_PLACE:
+            source.__dict__.pop(self.name, None)
+            return
+        if func in _LOST or not _keeps_examples_of(func, args, kwargs, source):
+            return
         move = _MOVES.get(func) if dimension >= 0 else None
         move = self.reshaped if func in _RESHAPES else move
         for tensor in (result,) if isinstance(result, Tensor) else result:
@@ -170,6 +175,8 @@ class _Recording(TorchFunctionMode):
 
     def _kept(self, dimension: int, source: Tensor, result: Tensor) -> int:
         """Where the examples are after an operation that leaves the dimensions before and after theirs alone."""
+        if result.dim() > source.dim():  # a new dimension in front may be as large as B by chance
+            return _UNKNOWN
         if dimension == _FOLDED:
             return _FOLDED if result.dim() > 0 and result.shape[0] == source.shape[0] else _UNKNOWN
         if result.dim() <= dimension or result.shape[dimension] != self._examples:
@@ -189,6 +196,40 @@ def _argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], position: int, *
     if len(args) > position:
         return args[position]
     return next((kwargs[name] for name in names if name in kwargs), None)
+
+
+def _keeps_examples_of(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], source: Tensor) -> bool:
+    """Whether the examples of the result are those of this operand: the first one, or any where all are aligned."""
+    first = next(_shallow_tensors(args, kwargs), None)
+    return first is source or getattr(func, "__name__", "") in _ALIGNED
+
+
+_ALIGNED = frozenset(
+    f"{before}{name}{after}"
+    for name in ("add", "sub", "mul", "div", "truediv", "pow", "rsub", "radd", "rmul", "rtruediv", "maximum", "minimum", "where", "cat",
+                 "concat", "stack", "lerp", "multiply", "subtract", "divide", "logaddexp", "addcmul", "addcdiv", "bmm")
+    for before, after in (("", ""), ("__", "__"), ("", "_"))
+)  # fmt: skip
+_LOST = frozenset((torch.as_strided, Tensor.as_strided, torch.cdist))
+_TURNS_IN_PLACE = frozenset(
+    getattr(Tensor, name)
+    for name in ("transpose_", "swapaxes_", "swapdims_", "t_", "squeeze_", "unsqueeze_", "as_strided_", "resize_", "set_")
+)
+
+
+def _stacked(dimension: int, source: Tensor, result: Tensor, args: Any, kwargs: Any) -> int:
+    where = _argument(args, kwargs, 1, "dim") or 0
+    return dimension + (where % result.dim() <= dimension)
+
+
+def _widened(dimension: int, source: Tensor, result: Tensor, args: Any, kwargs: Any) -> int:
+    """After an operation that adds dimensions behind the others."""
+    return dimension
+
+
+def _unsqueezed(dimension: int, source: Tensor, result: Tensor, args: Any, kwargs: Any) -> int:
+    where = _argument(args, kwargs, 1, "dim")
+    return dimension + (where % result.dim() <= dimension) if isinstance(where, int) else _UNKNOWN
 
 
 def _transposed(dimension: int, source: Tensor, result: Tensor, args: Any, kwargs: Any) -> int:
@@ -231,6 +272,9 @@ def _dropped(dimension: int, source: Tensor, result: Tensor, args: Any, kwargs: 
 def _indexed(dimension: int, source: Tensor, result: Tensor, args: Any, kwargs: Any) -> int:
     if isinstance(args[1], int) and not isinstance(args[1], bool):
         return dimension - 1 if dimension > 0 else _UNKNOWN
+    indices = args[1] if isinstance(args[1], tuple) else (args[1],)
+    if dimension != 0 or indices[0] is None or (indices[0] is Ellipsis and result.dim() > source.dim()):
+        return _UNKNOWN if result.dim() != source.dim() or None in [each for each in indices if each is None] else dimension
     same = result.dim() > dimension and result.shape[dimension] == source.shape[dimension]
     return dimension if same and (dimension == 0 or result.dim() == source.dim()) else _UNKNOWN
 
@@ -255,6 +299,9 @@ _MOVES: dict[Any, Callable[[int, Tensor, Tensor, Any, Any], int]] = {
     **dict.fromkeys((torch.permute, Tensor.permute), _permuted),
     **dict.fromkeys((Tensor.t, torch.t, Tensor.T.__get__), _reversed),  # type: ignore[attr-defined]
     torch.einsum: _contracted,
+    torch.stack: _stacked,
+    **dict.fromkeys((F.embedding, torch.embedding, F.one_hot), _widened),
+    **dict.fromkeys((torch.unsqueeze, Tensor.unsqueeze), _unsqueezed),
     Tensor.__getitem__: _indexed,
 }
 

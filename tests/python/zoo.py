@@ -1289,9 +1289,9 @@ ARCHITECTURES = {
     "gru cell": Architecture(gru_cell, labelled(4, 4, 3), cross_entropy, ("layers.0.*",)),
     "recurrent by hand": Architecture(RecurrentByHand, labelled(4, 5, 3), cross_entropy),
     "stacked steps": Architecture(stacked_steps, labelled(4, 4, 3), cross_entropy, ("layers.1.*",)),
-    "multiplied scales": Architecture(lambda: several_scales(lambda x, scales: scales * x), labelled(4, 4), cross_entropy, ANY),
+    "multiplied scales": Architecture(lambda: several_scales(lambda x, scales: scales.to(x) * x), labelled(4, 4), cross_entropy, ANY),
     "expanded scales": Architecture(
-        lambda: several_scales(lambda x, scales: x.expand(4, -1, -1) + scales), labelled(4, 4), cross_entropy, ANY
+        lambda: several_scales(lambda x, scales: x.expand(4, -1, -1) + scales.to(x)), labelled(4, 4), cross_entropy, ANY
     ),
     "turned in place": Architecture(turned_in_place, labelled(4, 4, 4), cross_entropy, ANY),
     "prototypes": Architecture(prototypes, labelled(5, 4), cross_entropy, ("prototypes", "layers.0.*")),

@@ -273,8 +273,9 @@ def _indexed(dimension: int, source: Tensor, result: Tensor, args: Any, kwargs: 
     if isinstance(args[1], int) and not isinstance(args[1], bool):
         return dimension - 1 if dimension > 0 else _UNKNOWN
     indices = args[1] if isinstance(args[1], tuple) else (args[1],)
-    if dimension != 0 or indices[0] is None or (indices[0] is Ellipsis and result.dim() > source.dim()):
-        return _UNKNOWN if result.dim() != source.dim() or None in [each for each in indices if each is None] else dimension
+    grows = any(each is None for each in indices)
+    if grows and (dimension != 0 or indices[0] is None or indices[0] is Ellipsis):
+        return _UNKNOWN
     same = result.dim() > dimension and result.shape[dimension] == source.shape[dimension]
     return dimension if same and (dimension == 0 or result.dim() == source.dim()) else _UNKNOWN
 

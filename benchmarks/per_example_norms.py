@@ -5,7 +5,8 @@ For each network of networks.py one batch of random data, float32 on the CPU: th
 pass of the same batch, which leaves the gradient of the summed loss in .grad. Every method gives both, ||g_i||^2 for each
 example i and sum_i g_i. All in one process and interleaved round by round, the order rotated; the ratio is the median of the
 rounds'. Before any timing, every method must give the norms of one-by-one autograd to 1e-3 and the gradient of the plain
-pass to 1e-2. Peak memory is that of a process of its own for each method, above what model, data and imports take.
+pass to 1e-2. gradient_norms and torch.func own their loop, so they choose chunk and memory format; a row says what images that
+are channels last give the plain pass. Peak memory is that of a step in a process of its own, above model, data and imports.
 
 Page faults are shown because they explain much of the times: glibc hands the top of its heap back to the system when more than
 64 MiB of it are free, so a pass that needs more faults it in anew each time. MALLOC_TRIM_THRESHOLD_=4294967296 with
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import ctypes
 import importlib.metadata
 import json
 import platform
@@ -49,6 +51,8 @@ NORM_TOLERANCE = 1e-3
 GRADIENT_TOLERANCE = 1e-2  # a ReLU's input within rounding of 0 falls on either side: one such moves the sum by some 1e-3
 MIB = 2**20
 OWN_LOOP = "gradist gradient_norms"
+SHORTEST = 0.05
+NO_NORMS = torch.empty(0)
 TARGETS = {
     "mlp": {"gradist per_example": 1.02, OWN_LOOP: 1.02},
     "cnn": {"gradist per_example": 1.15, OWN_LOOP: 1.15},
@@ -57,6 +61,10 @@ TARGETS = {
     "vgg11": {"gradist per_example": 1.15, OWN_LOOP: 1.15},
     "gpt": {"gradist per_example": 1.00, OWN_LOOP: 0.90},
 }
+
+
+class Unfit(Exception):
+    """The method has nothing to measure on this network; it gets no row."""
 
 
 # The methods: each takes a model of its own and returns the step to be timed.
@@ -72,9 +80,22 @@ def plain(model: nn.Module, loss_fn: LossFunction, data: Data) -> Step:
     def step() -> Answer:
         model.zero_grad(set_to_none=True)
         loss_fn(model(inputs), targets).sum().backward()
-        return torch.empty(0), gradients_of(model)
+        return NO_NORMS, gradients_of(model)
 
     return step
+
+
+def channels_last(model: nn.Module, data: Data) -> tuple[nn.Module, Data]:
+    """The model and its images in the memory format that many convolutions are fastest in."""
+    inputs, targets = data
+    if inputs.dim() != 4:
+        raise Unfit("no images")
+    return model.to(memory_format=torch.channels_last), (inputs.contiguous(memory_format=torch.channels_last), targets)
+
+
+def plain_channels_last(model: nn.Module, loss_fn: LossFunction, data: Data) -> Step:
+    model, data = channels_last(model, data)
+    return plain(model, loss_fn, data)
 
 
 def gradist_in_the_users_loop(model: nn.Module, loss_fn: LossFunction, data: Data) -> Step:
@@ -144,7 +165,24 @@ def opacus_ghost(model: nn.Module, loss_fn: LossFunction, data: Data) -> Step:
 
 
 def torch_func(model: nn.Module, loss_fn: LossFunction, data: Data) -> Step:
-    """vmap(grad), chunk by chunk so that the gradients of a chunk only are in memory; the fastest chunk of those that fit."""
+    """vmap(grad), chunk by chunk so that the gradients of one chunk only are in memory; the fastest chunk and memory format."""
+    settings = [(chunk, own, each) for own, each in _formats(model, data) for chunk in _chunks(model, len(data[0]))]
+    steps = [torch_func_in_chunks(chunk, own, loss_fn, each) for chunk, own, each in settings]
+    return min(steps, key=lambda step: min(seconds_of(step) for _ in range(2)))
+
+
+def _formats(model: nn.Module, data: Data) -> list[tuple[nn.Module, Data]]:
+    images = data[0].dim() == 4
+    return [(model, data), channels_last(copy.deepcopy(model), data)] if images else [(model, data)]
+
+
+def _chunks(model: nn.Module, examples: int) -> list[int]:
+    """Halves, quarters, ... whose per-example gradients take 2 GiB at most."""
+    fitting = 2048 * MIB // sum(each.nbytes for each in model.parameters())
+    return [chunk for part in (1, 2, 4, 8, 16) if 1 <= (chunk := examples // part) <= fitting] or [1]
+
+
+def torch_func_in_chunks(chunk: int, model: nn.Module, loss_fn: LossFunction, data: Data) -> Step:
     from torch.func import functional_call, grad, vmap
 
     inputs, targets = data
@@ -155,28 +193,23 @@ def torch_func(model: nn.Module, loss_fn: LossFunction, data: Data) -> Step:
 
     gradients = vmap(grad(loss), in_dims=(None, 0, 0))
 
-    def step_in_chunks(chunk: int) -> Step:
-        def step() -> Answer:
-            norms: list[Tensor] = []
-            totals: list[Tensor] = []
-            for x, y in zip(inputs.split(chunk), targets.split(chunk), strict=True):
-                formed = list(gradients(parameters, x, y).values())
-                layers = torch.stack([torch.linalg.vector_norm(each.flatten(1), dim=1) for each in formed])
-                norms.append(layers.square().sum(dim=0))
-                sums = [each.sum(dim=0) for each in formed]
-                totals = [total.add_(each) for total, each in zip(totals, sums, strict=True)] if totals else sums
-            return torch.cat(norms), dict(zip(parameters, totals, strict=True))
+    def step() -> Answer:
+        norms: list[Tensor] = []
+        totals: list[Tensor] = []
+        for x, y in zip(inputs.split(chunk), targets.split(chunk), strict=True):
+            formed = list(gradients(parameters, x, y).values())
+            layers = torch.stack([torch.linalg.vector_norm(each.flatten(1), dim=1) for each in formed])
+            norms.append(layers.square().sum(dim=0))
+            sums = [each.sum(dim=0) for each in formed]
+            totals = [total.add_(each) for total, each in zip(totals, sums, strict=True)] if totals else sums
+        return torch.cat(norms), dict(zip(parameters, totals, strict=True))
 
-        return step
-
-    formed_bytes = sum(each.nbytes for each in parameters.values())
-    chunks = {max(1, len(inputs) // part) for part in (1, 2, 4, 8, 16)}
-    steps = [step_in_chunks(chunk) for chunk in sorted(chunks) if chunk * formed_bytes <= 2048 * MIB]
-    return min(steps, key=lambda step: min(seconds_of(step) for _ in range(3)))
+    return step
 
 
 METHODS: dict[str, Callable[[nn.Module, LossFunction, Data], Step]] = {
     "plain": plain,
+    "plain channels_last": plain_channels_last,
     "gradist per_example": gradist_in_the_users_loop,
     OWN_LOOP: gradist_owns_the_loop,
     "BackPACK BatchL2Grad": backpack,
@@ -191,19 +224,20 @@ METHODS: dict[str, Callable[[nn.Module, LossFunction, Data], Step]] = {
 def one_by_one(model: nn.Module, loss_fn: LossFunction, data: Data) -> Tensor:
     """Squared norms [B] by autograd, one example at a time."""
     parameters = list(model.parameters())
-    norms = [
-        sum(each.double().square().sum() for each in torch.autograd.grad(loss_fn(model(x), y).sum(), parameters))
-        for x, y in zip(data[0].split(1), data[1].split(1), strict=True)
-    ]
+    norms = []
+    for x, y in zip(data[0].split(1), data[1].split(1), strict=True):
+        gradient = torch.autograd.grad(loss_fn(model(x), y).sum(), parameters)
+        norms.append(torch.stack([each.double().square().sum() for each in gradient]).sum())
     return torch.stack(norms)
 
 
 def disagreement(answer: Answer, norms: Tensor, gradient: dict[str, Tensor]) -> str:
-    """Why the answer is wrong, in a line; empty if it agrees."""
+    """Why the answer is wrong, in a line; empty if it agrees. The plain passes have no norms."""
     found, found_gradient = answer
-    error = ((found.double() - norms).abs() / norms).max().item()
-    if not error <= NORM_TOLERANCE:
-        return f"wrong: norms off by {error:.0e} of one-by-one autograd"
+    if found is not NO_NORMS:
+        error = ((found.double() - norms).abs() / norms).max().item()
+        if not error <= NORM_TOLERANCE:
+            return f"wrong: norms off by {error:.0e} of one-by-one autograd"
     difference = sum((found_gradient[name] - each).double().square().sum().item() for name, each in gradient.items())
     error = (difference / sum(each.double().square().sum().item() for each in gradient.values())) ** 0.5
     return "" if error <= GRADIENT_TOLERANCE else f"wrong: mean gradient off by {error:.0e} of the plain one"
@@ -224,47 +258,53 @@ def page_faults() -> int:
 
 @dataclass
 class Timings:
-    """What each round of a step took."""
+    """What a step took in each round."""
 
     seconds: list[float] = field(default_factory=list)
-    page_faults: list[int] = field(default_factory=list)
+    page_faults: list[float] = field(default_factory=list)
 
 
 def interleaved(steps: dict[str, Step], rounds: int) -> dict[str, Timings]:
-    """Every round begins with another step."""
+    """Every round begins with another step, and takes every step for SHORTEST seconds at least, by repeating it."""
     timings = {name: Timings() for name in steps}
+    repeats = {name: max(1, round(SHORTEST / seconds_of(step))) for name, step in steps.items()}
     names = list(steps)
     for round_ in range(rounds):
         first = round_ % len(names)
         for name in names[first:] + names[:first]:
-            faults = page_faults()
-            timings[name].seconds.append(seconds_of(steps[name]))
-            timings[name].page_faults.append(page_faults() - faults)
+            faults, start = page_faults(), time.perf_counter()
+            for _ in range(repeats[name]):
+                steps[name]()
+            timings[name].seconds.append((time.perf_counter() - start) / repeats[name])
+            timings[name].page_faults.append((page_faults() - faults) / repeats[name])
     return timings
 
 
-def peak_bytes() -> int:
-    """Not by ru_maxrss where there is /proc: a new process inherits it from the one that started it."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return next(1024 * int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def resident(which: str) -> int:
+    """Bytes of this process that are in memory now ("VmRSS"), or were at most since the last reset ("VmHWM").
+
+    Not by getrusage: a new process inherits ru_maxrss from the one that started it, and it cannot be reset.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(which))
 
 
 def print_memory(problem: str, method: str) -> None:
-    """In a process of its own: bytes that steps of the method take above what was taken before the first."""
-    model, loss_fn, data = PROBLEMS[problem].make()
-    step = METHODS[method](model, loss_fn, data)
-    before = peak_bytes()
-    for _ in range(3):
-        step()
-    print(peak_bytes() - before)
+    """In a process of its own: the peak of a step, above model, data and imports. What choosing a way took first is not in it."""
+    model, loss_fn, (inputs, targets) = PROBLEMS[problem].make()
+    METHODS[method](copy.deepcopy(model), loss_fn, (inputs[:1], targets[:1]))()  # imports, and what torch loads when it is needed
+    before = resident("VmRSS")
+    step = METHODS[method](model, loss_fn, (inputs, targets))
+    step()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    step()
+    print(resident("VmHWM") - before)
 
 
 def memory_of(problem: str, method: str, threads: int) -> int:
     command = [sys.executable, __file__, "--memory-of", problem, method, "--threads", str(threads)]
-    child = subprocess.run(command, capture_output=True, text=True, check=True)
-    return int(child.stdout.split()[-1])
+    return int(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
 # One network, measured and shown.
@@ -289,6 +329,8 @@ def prepare(problem: str, methods: list[str]) -> tuple[dict[str, Step], dict[str
             step = METHODS[name](copy.deepcopy(model), loss_fn, data)
             failure = disagreement(step(), norms, gradient)
             step()
+        except Unfit:
+            continue
         except Exception as error:  # whatever stops a peer is shown in its row
             failure = reason(error)
         if failure:
@@ -302,7 +344,7 @@ def measure(problem: str, methods: list[str], options: argparse.Namespace) -> di
     steps, failures = prepare(problem, methods)
     timings = interleaved(steps, options.rounds)
     rows: dict[str, Any] = {}
-    for name in ["plain", *methods]:
+    for name in (each for each in METHODS if each in timings or each in failures):
         rows[name] = {"target": TARGETS[problem].get(name)}
         if name in failures:
             rows[name]["failure"] = failures[name]
@@ -313,7 +355,7 @@ def measure(problem: str, methods: list[str], options: argparse.Namespace) -> di
         rows[name]["ratio"] = statistics.median(ratios)
         rows[name]["ratio_quartiles"] = [ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]]
         rows[name]["page_faults"] = statistics.median(timings[name].page_faults)
-        if options.memory:
+        if options.memory and sys.platform == "linux":
             rows[name]["memory_bytes"] = memory_of(problem, name, options.threads)
     return {
         "batch_size": PROBLEMS[problem].batch_size,
@@ -324,7 +366,7 @@ def measure(problem: str, methods: list[str], options: argparse.Namespace) -> di
 
 
 def best_peer(rows: dict[str, Any]) -> float | None:
-    peers = [row["ratio"] for name, row in rows.items() if name != "plain" and "gradist" not in name and "ratio" in row]
+    peers = [row["ratio"] for name, row in rows.items() if not name.startswith(("plain", "gradist")) and "ratio" in row]
     return min(peers, default=None)
 
 
@@ -399,7 +441,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--methods", type=names(METHODS), default=list(METHODS), help=f"of {','.join(METHODS)}")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave out the peak memory")
+    parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave out the peak memory (Linux only)")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     parser.add_argument("--memory-of", nargs=2, metavar=("MODEL", "METHOD"), help=argparse.SUPPRESS)
     options = parser.parse_args()

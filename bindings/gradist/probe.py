@@ -227,7 +227,7 @@ def _slice(values: Any, begin: int, end: int) -> Any:
 def _in_format(values: Any, memory_format: torch.memory_format) -> Any:
     if isinstance(values, Tensor):
         image = values.dim() == 4 and values.is_floating_point()
-        return values.contiguous(memory_format=memory_format) if image else values
+        return values.to(memory_format=memory_format) if image else values  # contiguous() leaves one channel as it is
     if isinstance(values, Mapping):
         return {name: _in_format(each, memory_format) for name, each in values.items()}
     return [_in_format(each, memory_format) for each in values]

@@ -5,14 +5,16 @@ their mean does.
     trace.plot()
     trace = gradist.open("trace.h5")                       # also while a run still writes it
     m = gradist.measure(model, loss_fn, (inputs, targets)) # any nn.Module
+    sweep = gradist.rf.sweep(n=[100, 1000], lr=[0.1])      # Random Features models
 """
 
 import torch as _torch  # noqa: F401  the core links against its libraries
 
+from gradist import rf
 from gradist._core import Moments, __version__
 from gradist.clustering import Clustering, cluster
 from gradist.measurement import Measurement, measure
 from gradist.trace import Trace, open
 from gradist.trajectory import run
 
-__all__ = ["Clustering", "Measurement", "Moments", "Trace", "__version__", "cluster", "measure", "open", "run"]
+__all__ = ["Clustering", "Measurement", "Moments", "Trace", "__version__", "cluster", "measure", "open", "rf", "run"]

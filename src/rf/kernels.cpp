@@ -244,11 +244,11 @@ inline void philox(uint64_t seed, uint32_t stream, uint32_t row, uint32_t column
   }
 }
 
-/// log u of u = (m + 1/2) 2^-24, m the word's 24 high bits: exponent, and the series of
-/// log((1 + s) / (1 - s)) for a mantissa in [1/sqrt 2, sqrt 2].
+/// log u of u = (m + 1/2) 2^-23, m the word's 23 high bits, which float32 holds exactly: exponent,
+/// and the series of log((1 + s) / (1 - s)) for a mantissa in [1/sqrt 2, sqrt 2].
 inline Floats log_uniform(const Unsigneds& word) {
   constexpr int32_t kRootHalf = 0x3f3504f3;  // the bits of 1/sqrt 2
-  const Floats u = (__builtin_convertvector((Ints)(word >> 8), Floats) + 0.5F) * 0x1p-24F;
+  const Floats u = (__builtin_convertvector((Ints)(word >> 9), Floats) + 0.5F) * 0x1p-23F;
   const Ints bits = (Ints)u - kRootHalf;
   const Floats exponent = __builtin_convertvector(bits >> 23, Floats);
   const Floats mantissa = (Floats)((bits & 0x007fffff) + kRootHalf);

@@ -9,7 +9,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <chrono>
 #include <filesystem>
+#include <thread>
 #include <utility>
 
 namespace gradist::rf {
@@ -142,6 +145,20 @@ void refuse_other_grid(const std::string& path, const SweepOptions& expected,
   TORCH_CHECK_VALUE(difference.empty(), path, ": ", difference, " (it is a sweep of another grid)");
 }
 
+/// Opens a file that another process may just be opening: for that moment HDF5 locks it.
+hid_t open_patiently(const std::string& path, unsigned flags, hid_t access) {
+  constexpr int kTries = 40;
+  constexpr std::chrono::milliseconds kPause(50);
+  for (int tries = 1;; ++tries) {
+    errno = 0;
+    const hid_t file = H5Fopen(path.c_str(), flags, access);
+    if (file >= 0 || errno != EWOULDBLOCK || tries == kTries) {
+      return file;
+    }
+    std::this_thread::sleep_for(kPause);
+  }
+}
+
 void check_is_file(const std::string& path) {
   std::error_code ignored;
   TORCH_CHECK_VALUE(std::filesystem::is_regular_file(path, ignored), path,
@@ -181,7 +198,7 @@ class SweepFile::File {
     check_(H5Pset_libver_bounds(access, H5F_LIBVER_LATEST, H5F_LIBVER_LATEST));
     const hbool_t clear = true;
     check_(H5Pset(access, "clear_status_flags", &clear));
-    file_ = check_.handle(H5Fopen(path_.c_str(), H5F_ACC_RDWR, access), H5Fclose);
+    file_ = check_.handle(open_patiently(path_, H5F_ACC_RDWR, access), H5Fclose);
     refuse_other_grid(path_, options_, read_options(file_, path_, check_));
     begin();
   }
@@ -299,9 +316,13 @@ class SweepReader::File {
   explicit File(std::string path)
       : path_(std::move(path)), check_(path_, "must be a gradist sweep") {
     check_is_file(path_);
-    file_ = {H5Fopen(path_.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose};
+    file_ = {open_patiently(path_, H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose};
     if (!file_) {
-      file_ = check_.handle(H5Fopen(path_.c_str(), H5F_ACC_RDONLY | H5F_ACC_SWMR_READ, H5P_DEFAULT),
+      // One that is being written, or whose writer was killed, refuses plain opens. HDF5's own
+      // patience with a broken one never ends.
+      const auto access = check_.handle(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
+      check_(H5Pset_metadata_read_attempts(access, 20));
+      file_ = check_.handle(open_patiently(path_, H5F_ACC_RDONLY | H5F_ACC_SWMR_READ, access),
                             H5Fclose);
     }
     options_ = read_options(file_, path_, check_);

@@ -301,7 +301,11 @@ void run_and_kill(const SweepOptions& options, int64_t models) {
   const pid_t child = fork();
   ASSERT_GE(child, 0);
   if (child == 0) {
-    run_sweep(options);
+    try {
+      run_sweep(options);
+    } catch (...) {
+      _exit(1);
+    }
     _exit(0);
   }
   for (bool killed = false; !killed;) {

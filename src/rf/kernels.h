@@ -51,7 +51,7 @@ struct Kernels {
   RowKernels<double> full;
 
   /// out[j] for j < count (a multiple of 64): the normal number at (row, j) of a stream of a seed,
-  /// by Box and Muller from 23-bit uniforms. Word w of the block (row, 16 q + l) makes column
+  /// by [Box58] from 23-bit uniforms. Word w of the block (row, 16 q + l) makes column
   /// 64 q + 16 w + l.
   void (*normals)(uint64_t seed, uint32_t stream, uint32_t row, int64_t count, float* out);
 

@@ -107,12 +107,8 @@ double square(double x) { return x * x; }
 template <class T>
 Numbers squared_cluster_sums(const Problem<T>& problem, const std::vector<double>& residuals,
                              const Partition& clusters) {
-  Rows<double> sums(static_cast<int64_t>(clusters.sizes.size()), problem.parameters());
-  const std::vector<T> coefficients(residuals.begin(), residuals.end());
-  detail::row_kernels<T>(detail::kernels())
-      .add_to_segments(problem.psi->data(), problem.psi->stride(), problem.index.data(),
-                       problem.examples(), coefficients.data(), clusters.assignments.data(),
-                       sums.data());
+  const auto sums = cluster_sums(problem, residuals, clusters.assignments,
+                                 static_cast<int64_t>(clusters.sizes.size()));
   Numbers total = Numbers::Zero(problem.parameters());
   for (int64_t k = 0; k < sums.count(); ++k) {
     total += Eigen::Map<const Numbers>(sums.row(k), problem.parameters()).square();

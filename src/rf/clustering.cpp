@@ -18,26 +18,29 @@ constexpr int64_t kSmallCluster = 16;
 constexpr int kMaxCuts = 40;
 
 template <class T>
-std::vector<T> cast(const std::vector<double>& numbers) {
-  return {numbers.begin(), numbers.end()};
-}
-
-template <class T>
 const detail::RowKernels<T>& row_kernels() {
   return detail::row_kernels<T>(detail::kernels());
 }
 
-/// sum_k of the gradients of each cluster, [K, P] in float64.
 template <class T>
-Rows<double> cluster_sums(const RankOneGradients<T>& gradients,
-                          const std::vector<int32_t>& assignments, int64_t clusters) {
-  const auto& problem = gradients.problem;
-  Rows<double> sums(clusters, problem.parameters());
-  const auto coefficients = cast<T>(gradients.residuals);
-  row_kernels<T>().add_to_segments(problem.psi->data(), problem.psi->stride(), problem.index.data(),
-                                   problem.examples(), coefficients.data(), assignments.data(),
-                                   sums.data());
-  return sums;
+Rows<double> sums_of(const RankOneGradients<T>& gradients, const std::vector<int32_t>& assignments,
+                     int64_t clusters) {
+  return cluster_sums(gradients.problem, gradients.residuals, assignments, clusters);
+}
+
+/// The examples, cluster by cluster.
+std::vector<int32_t> by_cluster(const std::vector<int32_t>& assignments, int64_t clusters) {
+  std::vector<int32_t> begin(static_cast<size_t>(clusters) + 1);
+  for (const int32_t k : assignments) {
+    ++begin[static_cast<size_t>(k) + 1];
+  }
+  std::partial_sum(begin.begin(), begin.end(), begin.begin());
+  std::vector<int32_t> order(assignments.size());
+  for (size_t i = 0; i < assignments.size(); ++i) {
+    order[static_cast<size_t>(begin[static_cast<size_t>(assignments[i])]++)] =
+        static_cast<int32_t>(i);
+  }
+  return order;
 }
 
 double squared_norm(const double* numbers, int64_t count) {
@@ -112,7 +115,7 @@ class Lloyd {
 
   /// One A step from a partition.
   Partition step(const Partition& partition) {
-    State state{partition, cluster_sums(gradients_, partition.assignments, clusters_), {}};
+    State state{partition, sums_of(gradients_, partition.assignments, clusters_), {}};
     return assign(centers_of(state), &state.partition).partition;
   }
 
@@ -216,7 +219,7 @@ class Lloyd {
       }
       ++sizes[static_cast<size_t>(assignments[i])];
     }
-    auto sums = cluster_sums(gradients_, assignments, clusters_);
+    auto sums = sums_of(gradients_, assignments, clusters_);
     auto partition = evaluated(gradients_, std::move(assignments), sums);
     return {std::move(partition), std::move(sums), std::move(distances)};
   }
@@ -246,7 +249,7 @@ class Lloyd {
     }
     sizes[static_cast<size_t>(scattered)] -= static_cast<int64_t>(members.size());
     sizes[static_cast<size_t>(smallest)] += static_cast<int64_t>(members.size());
-    state.sums = cluster_sums(gradients_, assignments, clusters_);
+    state.sums = sums_of(gradients_, assignments, clusters_);
   }
 
   int32_t most_scattered(const State& state) const {
@@ -326,7 +329,7 @@ class Descent {
  private:
   /// Sums in T drift with moves; they are made anew, from float64, after each sweep.
   void recount() {
-    const auto exact = cluster_sums(gradients_, assignments_, sums_.count());
+    const auto exact = sums_of(gradients_, assignments_, sums_.count());
     std::copy(exact.data(), exact.data() + exact.count() * exact.stride(), sums_.data());
     counts_.assign(products_.size(), 0);
     norms_.assign(products_.size(), 0);
@@ -402,6 +405,31 @@ RankOneGradients<T>::RankOneGradients(const Problem<T>& of, const std::vector<do
   }
 }
 
+template <class T>
+Rows<double> cluster_sums(const Problem<T>& problem, const std::vector<double>& residuals,
+                          const std::vector<int32_t>& assignments, int64_t clusters) {
+  Rows<double> sums(clusters, problem.parameters());
+  const auto order = by_cluster(assignments, clusters);
+  std::vector<int32_t> rows(detail::kBlock);
+  std::vector<T> coefficients(detail::kBlock);
+  int64_t filled = 0;
+  for (size_t place = 0; place < order.size(); ++place) {
+    const auto i = static_cast<size_t>(order[place]);
+    rows[static_cast<size_t>(filled)] = problem.index[i];
+    coefficients[static_cast<size_t>(filled)] = static_cast<T>(residuals[i]);
+    ++filled;
+    const bool ends = place + 1 == order.size() ||
+                      assignments[static_cast<size_t>(order[place + 1])] != assignments[i];
+    if (ends || filled == detail::kBlock) {
+      row_kernels<T>().accumulate(problem.psi->data(), problem.psi->stride(), rows.data(), filled,
+                                  1, coefficients.data(), sums.row(assignments[i]), 0, nullptr,
+                                  nullptr);
+      filled = 0;
+    }
+  }
+  return sums;
+}
+
 std::vector<int32_t> random_order(int64_t n, Words& random) {
   std::vector<int32_t> order(static_cast<size_t>(n));
   std::iota(order.begin(), order.end(), 0);
@@ -414,7 +442,7 @@ std::vector<int32_t> random_order(int64_t n, Words& random) {
 template <class T>
 Partition evaluated(const RankOneGradients<T>& gradients, std::vector<int32_t> assignments,
                     int64_t clusters) {
-  const auto sums = cluster_sums(gradients, assignments, clusters);
+  const auto sums = sums_of(gradients, assignments, clusters);
   return evaluated(gradients, std::move(assignments), sums);
 }
 
@@ -442,6 +470,10 @@ Partition descent(const RankOneGradients<T>& gradients, int64_t clusters, int64_
   return guarded(gradients, std::move(partition), clusters, random);
 }
 
+template Rows<double> cluster_sums(const Problem<float>&, const std::vector<double>&,
+                                   const std::vector<int32_t>&, int64_t);
+template Rows<double> cluster_sums(const Problem<double>&, const std::vector<double>&,
+                                   const std::vector<int32_t>&, int64_t);
 template struct RankOneGradients<float>;
 template struct RankOneGradients<double>;
 template Partition evaluated(const RankOneGradients<float>&, std::vector<int32_t>, int64_t);

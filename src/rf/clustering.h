@@ -29,6 +29,11 @@ struct Partition {
   std::vector<double> history;  ///< J after each step of the algorithm
 };
 
+/// sum_{i in k} g_i of each cluster, [K, P] in float64.
+template <class T>
+Rows<double> cluster_sums(const Problem<T>& problem, const std::vector<double>& residuals,
+                          const std::vector<int32_t>& assignments, int64_t clusters);
+
 /// J of given assignments, exact: J_k = N_k sum ||g_i||^2 - ||sum g_i||^2.
 template <class T>
 Partition evaluated(const RankOneGradients<T>& gradients, std::vector<int32_t> assignments,

@@ -69,65 +69,74 @@ double sum_of(const Vector<T> (&parts)[kParts]) {
   return static_cast<double>(lanes[0]);
 }
 
-/// Inner products of one row with V vectors.
-template <class T, int V>
-inline void dot_tile(const T* row, const T* v, int64_t stride, double* out) {
-  Vector<T> sum[V][kParts] = {};
+/// Inner products of R rows with V vectors, in registers: out[r, v] at out[r * count + v].
+template <class T, int R, int V>
+inline void dot_tile(const T* psi, int64_t stride, const int32_t* index, const T* v, int64_t count,
+                     double* out) {
+  Vector<T> sum[R][V][kParts] = {};
   for (int64_t j = 0; j < stride; j += kRowWidth<T>) {
 #pragma GCC unroll 4
     for (int p = 0; p < kParts; ++p) {
-      const Vector<T> numbers = at(row + j + p * kWidth<T>);
+      Vector<T> vectors[V];
 #pragma GCC unroll 8
       for (int k = 0; k < V; ++k) {
-        sum[k][p] += numbers * at(v + k * stride + j + p * kWidth<T>);
+        vectors[k] = at(v + k * stride + j + p * kWidth<T>);
+      }
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) {
+        const Vector<T> numbers = at(psi + index[r] * stride + j + p * kWidth<T>);
+#pragma GCC unroll 8
+        for (int k = 0; k < V; ++k) {
+          sum[r][k][p] += numbers * vectors[k];
+        }
       }
     }
   }
-  for (int k = 0; k < V; ++k) {
-    out[k] = sum_of<T>(sum[k]);
+  for (int r = 0; r < R; ++r) {
+    for (int k = 0; k < V; ++k) {
+      out[r * count + k] = sum_of<T>(sum[r][k]);
+    }
+  }
+}
+
+// As many rows and vectors together as sums fit into the registers.
+constexpr int kDotRows = kParts == 1 ? 4 : kParts == 2 ? 2 : 1;
+constexpr int kDotVectors = kParts == 1 ? 5 : kParts == 2 ? 3 : 2;
+
+template <class T, int R>
+void dots_of_rows(const T* psi, int64_t stride, const int32_t* index, const T* v, int64_t count,
+                  double* out) {
+  int64_t k = 0;
+  for (; k + kDotVectors <= count; k += kDotVectors) {
+    dot_tile<T, R, kDotVectors>(psi, stride, index, v + k * stride, count, out + k);
+  }
+  for (; k < count; ++k) {
+    dot_tile<T, R, 1>(psi, stride, index, v + k * stride, count, out + k);
   }
 }
 
 template <class T>
 void dots_many(const T* psi, int64_t stride, const int32_t* index, int64_t n, const T* v,
                int64_t count, double* out) {
-  constexpr int kTogether = kParts == 4 ? 2 : 4;
-  for (int64_t i = 0; i < n; ++i, out += count) {
-    const T* row = psi + index[i] * stride;
-    int64_t k = 0;
-    for (; k + kTogether <= count; k += kTogether) {
-      dot_tile<T, kTogether>(row, v + k * stride, stride, out + k);
-    }
-    for (; k < count; ++k) {
-      dot_tile<T, 1>(row, v + k * stride, stride, out + k);
-    }
+  int64_t i = 0;
+  for (; i + kDotRows <= n; i += kDotRows) {
+    dots_of_rows<T, kDotRows>(psi, stride, index + i, v, count, out + i * count);
+  }
+  for (; i < n; ++i) {
+    dots_of_rows<T, 1>(psi, stride, index + i, v, count, out + i * count);
   }
 }
 
-/// Rows four at a time: the vector is loaded once for four, and four chains hide the latency of an
-/// addition. The order within each sum is that of dot_tile.
+/// Four rows at a time hide the latency of an addition.
 template <class T>
 void dots(const T* psi, int64_t stride, const int32_t* index, int64_t n, const T* w, double* out) {
   constexpr int kTogether = kParts == 4 ? 2 : 4;
   int64_t i = 0;
   for (; i + kTogether <= n; i += kTogether) {
-    Vector<T> sum[kTogether][kParts] = {};
-    for (int64_t j = 0; j < stride; j += kRowWidth<T>) {
-#pragma GCC unroll 4
-      for (int p = 0; p < kParts; ++p) {
-        const Vector<T> weights = at(w + j + p * kWidth<T>);
-#pragma GCC unroll 4
-        for (int r = 0; r < kTogether; ++r) {
-          sum[r][p] += weights * at(psi + index[i + r] * stride + j + p * kWidth<T>);
-        }
-      }
-    }
-    for (int r = 0; r < kTogether; ++r) {
-      out[i + r] = sum_of<T>(sum[r]);
-    }
+    dot_tile<T, kTogether, 1>(psi, stride, index + i, w, 1, out + i);
   }
   for (; i < n; ++i) {
-    dot_tile<T, 1>(psi + index[i] * stride, w, stride, out + i);
+    dot_tile<T, 1, 1>(psi, stride, index + i, w, 1, out + i);
   }
 }
 
@@ -196,19 +205,6 @@ void accumulate(const T* psi, int64_t stride, const int32_t* index, int64_t n, i
       {accumulate_sums<T, 2, 0>, accumulate_sums<T, 2, 1>, accumulate_sums<T, 2, 2>,
        accumulate_sums<T, 2, 3>, accumulate_sums<T, 2, 4>, accumulate_sums<T, 2, 5>}};
   kTable[firsts - 1][seconds](psi, stride, index, n, a, first, b, second);
-}
-
-template <class T>
-void add_to_segments(const T* psi, int64_t stride, const int32_t* index, int64_t n, const T* c,
-                     const int32_t* segment, double* sums) {
-  for (int64_t i = 0; i < n; ++i) {
-    const T* row = psi + index[i] * stride;
-    const auto weight = static_cast<double>(c[i]);
-    double* sum = sums + segment[i] * stride;
-    for (int64_t j = 0; j < stride; j += kWidth<double>) {
-      at(sum + j) += weight * widened(row + j);
-    }
-  }
 }
 
 /// High and low words of x times a constant, lane by lane.
@@ -360,8 +356,7 @@ void multiply(const float* a, int64_t tiles, const float* b, int64_t panels, int
 }
 
 template <class T>
-constexpr RowKernels<T> kRowKernels = {dots<T>, dots_many<T>, combine<T>, accumulate<T>,
-                                       add_to_segments<T>};
+constexpr RowKernels<T> kRowKernels = {dots<T>, dots_many<T>, combine<T>, accumulate<T>};
 
 }  // namespace
 

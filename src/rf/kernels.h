@@ -39,10 +39,6 @@ struct RowKernels {
   /// a [firsts, kBlock], b [seconds, kBlock], the sums [., stride] in float64.
   void (*accumulate)(const T* psi, int64_t stride, const int32_t* index, int64_t n, int64_t firsts,
                      const T* a, double* first, int64_t seconds, const T* b, double* second);
-
-  /// sums[segment_i] += c_i psi_i, sums [K, stride] in float64.
-  void (*add_to_segments)(const T* psi, int64_t stride, const int32_t* index, int64_t n, const T* c,
-                          const int32_t* segment, double* sums);
 };
 
 struct Kernels {

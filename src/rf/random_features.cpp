@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 namespace gradist::rf {
@@ -27,18 +28,24 @@ constexpr int64_t kNormalsAtOnce = 64;
 
 int64_t rounded_up(int64_t number, int64_t to) { return (number + to - 1) / to * to; }
 
-float activated(float z, Activation activation) {
+/// out_u = sigma(scale_u z_u) for `count` units.
+void activate(Activation activation, const float* z, const float* scale, int64_t count,
+              float* out) {
+  const auto each = [&](const auto& sigma) {
+    for (int64_t u = 0; u < count; ++u) {
+      out[u] = sigma(z[u] * scale[u]);
+    }
+  };
   switch (activation) {
     case Activation::kRelu:
-      return std::max(z, 0.0F);
+      return each([](float x) { return std::max(x, 0.0F); });
     case Activation::kTanh:
-      return std::tanh(z);
+      return each([](float x) { return std::tanh(x); });
     case Activation::kSigmoid:
-      return 1 / (1 + std::exp(-z));
+      return each([](float x) { return 1 / (1 + std::exp(-x)); });
     case Activation::kIdentity:
-      return z;
+      return each([](float x) { return x; });
   }
-  return z;
 }
 
 /// Units of a layer, packed for Kernels::multiply: [panels][d_in][kLanes], and 1 / ||unit||.
@@ -58,7 +65,7 @@ class Units {
 
   int64_t panels() const { return panels_; }
   const float* panel(int64_t p) const { return packed_.row(p); }
-  float scale(int64_t unit) const { return scale_[static_cast<size_t>(unit)]; }
+  const float* scales(int64_t unit) const { return scale_.data() + unit; }
 
  private:
   void fill(uint64_t seed, Stream stream, int64_t panel) {
@@ -188,40 +195,45 @@ class FeatureMaker {
       const int64_t panels = std::min(kGroupPanels, teacher_.panels() - panel);
       check_();
       inputs.multiply(teacher_, panel, panels, products);
+      activate_all(teacher_, panel * kLanes, panels * kLanes, to.count, products);
       add_outputs(products, panel * kLanes, panels * kLanes, to);
     }
     for (int64_t panel = 0; panel < student_.panels(); panel += kGroupPanels) {
       const int64_t panels = std::min(kGroupPanels, student_.panels() - panel);
       inputs.multiply(student_, panel, panels, products);
+      activate_all(student_, panel * kLanes, panels * kLanes, to.count, products);
       store_features(products, panel * kLanes, panels * kLanes, to);
     }
   }
 
-  /// t_i += sum_u theta_u sigma(z_iu) over units [first, first + count) of each teacher.
-  void add_outputs(const Rows<float>& products, int64_t first, int64_t count,
+  void activate_all(const Units& units, int64_t first, int64_t count, int64_t rows,
+                    Rows<float>& products) const {
+    for (int64_t m = 0; m < rows; ++m) {
+      float* row = products.row(m);
+      activate(options_.activation, row, units.scales(first), count, row);
+    }
+  }
+
+  /// t_i += sum_u theta_u sigma_iu over units [first, first + count) of each teacher.
+  void add_outputs(const Rows<float>& activated, int64_t first, int64_t count,
                    const Destination& to) const {
     for (auto& [width, outputs] : *to.outputs) {
-      const int64_t end = std::min(first + count, width);
-      for (int64_t m = 0; m < to.count; ++m) {
-        double sum = 0;
-        for (int64_t u = first; u < end; ++u) {
-          sum += static_cast<double>(readout_[static_cast<size_t>(u)]) *
-                 activated(products.row(m)[u - first] * teacher_.scale(u), options_.activation);
-        }
-        outputs[static_cast<size_t>(to.first + m)] += sum;
+      const int64_t units = std::min(count, width - first);
+      for (int64_t m = 0; m < to.count && units > 0; ++m) {
+        const float* row = activated.row(m);
+        outputs[static_cast<size_t>(to.first + m)] +=
+            std::inner_product(row, row + units, readout_.data() + first, 0.0);
       }
     }
   }
 
-  void store_features(const Rows<float>& products, int64_t first, int64_t count,
+  void store_features(const Rows<float>& activated, int64_t first, int64_t count,
                       const Destination& to) const {
     for (auto& [width, features] : *to.features) {
-      const int64_t end = std::min(first + count, width);
+      const int64_t units = std::clamp<int64_t>(width - first, 0, count);
       for (int64_t m = 0; m < to.count; ++m) {
         float* row = features.row(to.first + m);
-        for (int64_t u = first; u < end; ++u) {
-          row[u] = activated(products.row(m)[u - first] * student_.scale(u), options_.activation);
-        }
+        std::copy_n(activated.row(m), units, row + first);
         row[width] = 1;
       }
     }

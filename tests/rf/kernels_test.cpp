@@ -166,23 +166,14 @@ void check_rows(const Kernels& kernels) {
   }
   Rows<T> w = v.copy();
   fast.combine(psi.data(), psi.stride(), index.data(), n, c.data(), T{0.75}, w.row(1));
-  const std::vector<int32_t> segment = {0, 2, 2, 0, 0, 2, 0};
-  Rows<double> segments(3, kWidth);
-  fast.add_to_segments(psi.data(), psi.stride(), index.data(), n, c.data(), segment.data(),
-                       segments.data());
   for (int64_t j = 0; j < kWidth; ++j) {
     double sum = 0.75 * v.row(1)[j], magnitude = std::abs(sum);
-    double in_segment[3] = {};
     for (size_t i = 0; i < index.size(); ++i) {
       const double product = static_cast<double>(c[i]) * psi.row(index[i])[j];
       sum += product;
       magnitude += std::abs(product);
-      in_segment[segment[i]] += product;
     }
     EXPECT_NEAR(w.row(1)[j], sum, 9 * eps * magnitude);
-    for (int k = 0; k < 3; ++k) {
-      EXPECT_NEAR(segments.row(k)[j], in_segment[k], 9 * 2.3e-16 * magnitude);
-    }
   }
 
   std::vector<T> a(kMaxFirst * kBlock), b(kMaxSecond * kBlock);

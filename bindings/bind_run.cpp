@@ -1,5 +1,6 @@
 #include "bind.h"
 #include "python_observer.h"
+#include "python_sweep_observer.h"
 
 #include "tools/program.h"
 #include "trajectory/sgd_trajectory.h"
@@ -36,6 +37,10 @@ int program(const std::vector<std::string>& arguments, const py::object& progres
     faces.make_progress = [&progress] {
       const py::gil_scoped_acquire gil;
       return std::make_unique<PythonObserver>(progress);
+    };
+    faces.make_sweep_progress = [&progress] {
+      const py::gil_scoped_acquire gil;
+      return std::make_unique<PythonSweepObserver>(progress);
     };
   }
   const py::gil_scoped_release no_gil;

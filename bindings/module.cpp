@@ -7,4 +7,5 @@ PYBIND11_MODULE(_core, module) {
   gradist::python::bind_run(module);
   gradist::python::bind_gradients(module);
   gradist::python::bind_measurement(module);
+  gradist::python::bind_rf(module);
 }

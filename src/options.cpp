@@ -95,14 +95,22 @@ bool parse(const std::string& text, std::vector<std::string>& value) {
                       [](const std::string& part) { return part.empty(); });
 }
 
-bool parse(const std::string& text, std::vector<int64_t>& value) {
+template <class Number>
+bool parse_numbers(const std::string& text, std::vector<Number>& value) {
   value.clear();
   for (const auto& part : split_at_commas(text)) {
-    if (!parse_whole(part, value.emplace_back())) {
+    if (!parse(part, value.emplace_back())) {
       return false;
     }
   }
   return true;
+}
+
+bool parse(const std::string& text, std::vector<int64_t>& value) {
+  return parse_numbers(text, value);
+}
+bool parse(const std::string& text, std::vector<double>& value) {
+  return parse_numbers(text, value);
 }
 
 // What text of the type looks like, as the end of an error.
@@ -117,6 +125,9 @@ const char* form_of(const std::string*) { return "must be text"; }
 const char* form_of(const std::vector<std::string>*) { return "must be names separated by commas"; }
 const char* form_of(const std::vector<int64_t>*) {
   return "must be whole numbers separated by commas";
+}
+const char* form_of(const std::vector<double>*) {
+  return "must be finite numbers separated by commas";
 }
 
 std::string to_text(bool value) { return value ? "yes" : "no"; }
@@ -136,14 +147,16 @@ std::string to_text(ByteSize size) {
   return std::to_string(size.bytes) + units[unit];
 }
 
-std::vector<std::string> texts_of(const std::vector<int64_t>& values) {
+template <class Number>
+std::vector<std::string> texts_of(const std::vector<Number>& values) {
   std::vector<std::string> texts;
   std::transform(values.begin(), values.end(), std::back_inserter(texts),
-                 [](int64_t value) { return std::to_string(value); });
+                 [](Number value) { return to_text(value); });
   return texts;
 }
 
 std::string to_text(const std::vector<int64_t>& value) { return joined(texts_of(value), ","); }
+std::string to_text(const std::vector<double>& value) { return joined(texts_of(value), ","); }
 
 std::string quoted(const std::string& text) {
   std::string result = "\"";
@@ -171,6 +184,13 @@ std::string to_toml_value(const std::vector<int64_t>& value) {
 std::string to_toml_value(double value) {
   const std::string text = to_text(value);
   return text.find_first_of(".e") == std::string::npos ? text + ".0" : text;
+}
+
+std::string to_toml_value(const std::vector<double>& value) {
+  std::vector<std::string> parts;
+  std::transform(value.begin(), value.end(), std::back_inserter(parts),
+                 [](double number) { return to_toml_value(number); });
+  return "[" + joined(parts, ", ") + "]";
 }
 
 std::string to_toml_value(const std::vector<std::string>& value) {
@@ -214,6 +234,42 @@ Rule<std::vector<int64_t>> each_at_least(int64_t low) {
             return std::all_of(values.begin(), values.end(),
                                [low](int64_t value) { return value >= low; });
           }};
+}
+
+namespace {
+
+/// One or more numbers that `accepts` takes, none twice; `what` says which in the error.
+template <class Number, class Accepts>
+Rule<std::vector<Number>> some_that(const std::string& what, Accepts accepts) {
+  return {"must be one or more numbers " + what + ", none twice",
+          [accepts](const std::vector<Number>& values) {
+            const std::set<Number> distinct(values.begin(), values.end());
+            return !values.empty() && distinct.size() == values.size() &&
+                   std::all_of(values.begin(), values.end(), accepts);
+          }};
+}
+
+}  // namespace
+
+Rule<std::vector<int64_t>> some_at_least(int64_t low) {
+  return some_that<int64_t>(">= " + detail::number_text(low),
+                            [low](int64_t value) { return value >= low; });
+}
+
+Rule<std::vector<double>> some_at_least(double low) {
+  return some_that<double>(">= " + detail::number_text(low),
+                           [low](double value) { return value >= low; });
+}
+
+Rule<std::vector<double>> some_greater_than(double low) {
+  return some_that<double>("> " + detail::number_text(low),
+                           [low](double value) { return value > low; });
+}
+
+Rule<std::vector<double>> some_in_half_open(double low, double high) {
+  return some_that<double>(
+      "in [" + detail::number_text(low) + ", " + detail::number_text(high) + ")",
+      [=](double value) { return value >= low && value < high; });
 }
 
 Rule<std::string> one_of(const std::vector<std::string>& names) {

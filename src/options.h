@@ -90,6 +90,14 @@ Rule<ByteSize> default_or_at_least(ByteSize low);
 /// Every element at least `low`.
 Rule<std::vector<int64_t>> each_at_least(int64_t low);
 
+/// One or more numbers, each at least `low` or greater, none twice: an axis of a grid.
+Rule<std::vector<int64_t>> some_at_least(int64_t low);
+Rule<std::vector<double>> some_at_least(double low);
+Rule<std::vector<double>> some_greater_than(double low);
+
+/// One or more numbers in [low, high), none twice.
+Rule<std::vector<double>> some_in_half_open(double low, double high);
+
 /// One of the names.
 Rule<std::string> one_of(const std::vector<std::string>& names);
 
@@ -103,8 +111,9 @@ using OptionOrigin = std::string;
 /// One option bound to its place in a struct, whatever its type.
 class Option {
  public:
-  using Value = std::variant<bool*, int64_t*, uint64_t*, double*, ByteSize*, std::string*,
-                             std::vector<std::string>*, std::vector<int64_t>*>;
+  using Value =
+      std::variant<bool*, int64_t*, uint64_t*, double*, ByteSize*, std::string*,
+                   std::vector<std::string>*, std::vector<int64_t>*, std::vector<double>*>;
 
   template <class T>
   Option(const OptionField& field, T& value, Rule<T> rule)

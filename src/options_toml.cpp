@@ -3,6 +3,7 @@
 #include <c10/util/Exception.h>
 #include <toml++/toml.h>
 
+#include <algorithm>
 #include <sstream>
 
 namespace gradist {
@@ -46,6 +47,14 @@ TomlForm form_of(const toml::node& node, const std::vector<std::string>*) {
 TomlForm form_of(const toml::node& node, const std::vector<int64_t>*) {
   return {all_of_type(node, toml::node_type::integer),
           "must be a list of whole numbers, such as [1, 2]"};
+}
+
+TomlForm form_of(const toml::node& node, const std::vector<double>*) {
+  const auto* list = node.as_array();
+  const bool numbers =
+      list != nullptr && std::all_of(list->begin(), list->end(),
+                                     [](const toml::node& each) { return each.is_number(); });
+  return {node.is_number() || numbers, "must be a list of numbers, such as [0.1, 0.01]"};
 }
 
 /// The value as it would stand on the command line; lists element by element.

@@ -11,13 +11,15 @@ PUBLIC_HEADERS lists the installed headers, relative to src, one a line; without
 cmake_minimum_required(VERSION 3.24)
 
 set(may_include_options "")
+set(may_include_storage storage)
 set(may_include_gradients gradients)
 set(may_include_data data)
 set(may_include_models models ${may_include_gradients} ${may_include_data})
 set(may_include_gc gc ${may_include_models})
 set(may_include_estimators estimators ${may_include_gc})
-set(may_include_trajectory trajectory ${may_include_estimators})
-set(may_include_tools tools ${may_include_trajectory})
+set(may_include_trajectory trajectory storage ${may_include_estimators})
+set(may_include_rf rf storage ${may_include_estimators})
+set(may_include_tools tools rf ${may_include_trajectory})
 set(may_include_bindings bindings ${may_include_tools})
 
 set(torch_umbrellas torch/torch.h torch/all.h torch/extension.h torch/nn.h)

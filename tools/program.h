@@ -1,5 +1,6 @@
 #pragma once
 
+#include "rf/sweep.h"
 #include "trajectory/observer.h"
 
 #include <functional>
@@ -18,6 +19,9 @@ struct ProgramFaces {
   /// Makes what shows the progress of a run; plain lines on `err` where it is empty. Not asked with
   /// --quiet.
   std::function<std::unique_ptr<Observer>()> make_progress;
+
+  /// The same for sweeps.
+  std::function<std::unique_ptr<rf::SweepObserver>()> make_sweep_progress;
 };
 
 /// Exit statuses: done; our own bug or a lack of memory; the user's mistake, or a file that cannot
@@ -35,6 +39,7 @@ namespace detail {
 
 // The subcommands, a file each; arguments without the subcommand's name.
 int run_command(const std::vector<std::string>& arguments, const ProgramFaces& faces);
+int rf_command(const std::vector<std::string>& arguments, const ProgramFaces& faces);
 int info_command(const std::vector<std::string>& arguments, const ProgramFaces& faces);
 
 }  // namespace detail

@@ -65,4 +65,28 @@ void PlainProgress::progressed(int64_t iteration, int64_t total) {
           << detail::duration(left) << " left" << std::endl;
 }
 
+PlainSweepProgress::PlainSweepProgress(std::ostream& stream, std::string out)
+    : stream_(stream), out_(std::move(out)) {}
+
+void PlainSweepProgress::begin(const rf::SweepStatus& status) {
+  shown_ = std::chrono::steady_clock::now();
+  stream_ << "gradist rf: " << detail::counted(status.total, "model") << ", sweep in " << out_
+          << (status.there > 0 ? ", " + detail::with_separators(status.there) + " already there"
+                               : "")
+          << std::endl;
+}
+
+void PlainSweepProgress::progressed(const rf::SweepStatus& status) {
+  const auto now = std::chrono::steady_clock::now();
+  if (now - shown_ < kBetweenLines) {
+    return;
+  }
+  shown_ = now;
+  const double left = status.seconds * static_cast<double>(status.total - status.done) /
+                      static_cast<double>(status.done);
+  stream_ << detail::with_separators(status.done) << " of "
+          << detail::counted(status.total, "model") << ", " << detail::duration(status.seconds)
+          << ", about " << detail::duration(left) << " left" << std::endl;
+}
+
 }  // namespace gradist

@@ -1,9 +1,11 @@
 #pragma once
 
+#include "rf/sweep.h"
 #include "trajectory/observer.h"
 
 #include <chrono>
 #include <iosfwd>
+#include <string>
 
 namespace gradist {
 
@@ -27,6 +29,20 @@ class PlainProgress final : public Observer {
   std::ostream& stream_;
   Clock::time_point start_, shown_;
   double train_loss_ = kUndefined;
+};
+
+/// The same for a sweep: how many models are done, and how long the rest will take.
+class PlainSweepProgress final : public rf::SweepObserver {
+ public:
+  PlainSweepProgress(std::ostream& stream, std::string out);
+
+  void begin(const rf::SweepStatus& status) override;
+  void progressed(const rf::SweepStatus& status) override;
+
+ private:
+  std::ostream& stream_;
+  std::string out_;
+  std::chrono::steady_clock::time_point shown_;
 };
 
 /// What a run is, in one line: "mlp 64-128-10 (9,610 parameters) on digits (3,823 examples), 1

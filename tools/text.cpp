@@ -57,6 +57,7 @@ std::string placeholder(const Option& option) {
     const char* operator()(const std::string*) const { return "TEXT"; }
     const char* operator()(const std::vector<std::string>*) const { return "NAME,..."; }
     const char* operator()(const std::vector<int64_t>*) const { return "n,..."; }
+    const char* operator()(const std::vector<double>*) const { return "x,..."; }
   };
   return is_switch(option) ? "" : std::string(" ") + std::visit(Placeholder(), option.value());
 }

@@ -8,10 +8,12 @@ their mean does.
     with gradist.per_example(model) as px:                 # in a loop of your own
         loss_fn(model(x), y).sum().backward()
     px.squared_norms()
+    sweep = gradist.rf.sweep(n=[100, 1000], lr=[0.1])      # Random Features models
 """
 
 import torch as _torch  # noqa: F401  the core links against its libraries
 
+from gradist import rf
 from gradist._core import Moments, __version__
 from gradist.check import Check, check
 from gradist.clustering import Clustering, cluster
@@ -38,6 +40,7 @@ __all__ = [
     "measure",
     "open",
     "per_example",
+    "rf",
     "rule",
     "run",
 ]

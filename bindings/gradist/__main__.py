@@ -27,7 +27,7 @@ def _program(words: list[str]) -> int:
     from gradist import _core
     from gradist.progress import ProgressBar
 
-    bar = ProgressBar() if sys.stderr.isatty() else None
+    bar = ProgressBar(unit="model" if words[:1] == ["rf"] else "it") if sys.stderr.isatty() else None
     try:
         return _core.program([os.fsencode(word) for word in words], bar)
     finally:

@@ -1,6 +1,8 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 __version__: str
@@ -25,6 +27,43 @@ def run(*, preset: str, config: str | bytes, options: Sequence[tuple[str, str | 
 def program(arguments: Sequence[str | bytes], progress: Progress | None = None) -> int: ...
 def run_options() -> list[tuple[str, str, str]]: ...
 def estimator_names() -> list[str]: ...
+def rf_options() -> list[tuple[str, str, str]]: ...
+def rf_sweep(*, config: str | bytes, options: Sequence[tuple[str, str | bytes]], progress: Progress | None) -> bool: ...
+def rf_merge(options: Sequence[tuple[str, str | bytes]]) -> tuple[int, int]:
+    """Models that are there, and models of the grid."""
+
+def rf_compute(config: str, models: Sequence[int], threads: int) -> dict[int, dict[str, list[float]]]:
+    """The columns of each model, by its number in the grid."""
+
+def rf_make(
+    *, n: int, d_in: int, h_teacher: int, h_student: int, seed: int, activation: str, center_labels: bool
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
+def rf_moments(
+    *,
+    features: NDArray[np.float64],
+    labels: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    bias: NDArray[np.float64],
+    batch_size: int,
+    estimator: str,
+    loss: str,
+    snapshot: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
+    assignments: NDArray[np.int64] | None,
+    probabilities: NDArray[np.float64] | None,
+    gc_iterations: int,
+    seed: int,
+) -> Moments: ...
+
+class OpenSweep:
+    """The file of a sweep whose models are computed elsewhere."""
+
+    def __init__(self, config: str | bytes, options: Sequence[tuple[str, str | bytes]]) -> None: ...
+    @property
+    def config(self) -> str: ...
+    @property
+    def groups(self) -> list[list[int]]: ...
+    def add(self, model: int, columns: dict[str, list[float]]) -> None: ...
+    def close(self) -> None: ...
 
 class GradientBatch:
     """Gradients of single examples with respect to all parameters, in factors. B examples, L parameters."""

@@ -1,4 +1,4 @@
-"""A progress bar with an ETA for runs, by tqdm."""
+"""A progress bar with an ETA for runs and sweeps, by tqdm."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ __all__ = ["ProgressBar"]
 class ProgressBar:
     """What the core tells about a run, as a tqdm bar: in notebooks a widget where there is one, else a line of text."""
 
-    def __init__(self) -> None:
+    def __init__(self, unit: str = "it") -> None:
+        self._unit = unit
         self._bar: Any = None
 
     def begin(self, total: int) -> None:
         from tqdm import auto
 
-        self._bar = auto.tqdm(total=total, unit="it", dynamic_ncols=True)
+        self._bar = auto.tqdm(total=total, unit=self._unit, dynamic_ncols=True)
 
     def logged(self, iteration: int, train_loss: float) -> None:
         self._bar.set_postfix(loss=f"{train_loss:.3g}", refresh=False)

@@ -1,8 +1,8 @@
 #include "trajectory/run_options.h"
 
+#include "storage/output_place.h"
 #include "trajectory/device.h"
 #include "trajectory/random_streams.h"
-#include "trajectory/trace_writer.h"
 
 #include <c10/util/Exception.h>
 
@@ -187,7 +187,7 @@ void check_run_options(const RunOptions& options) {
   check_device(options.device);
   check_threads(options.threads);
   if (!options.out.empty()) {
-    check_trace_place(options.out, options.overwrite);
+    detail::check_output_place(options.out, options.overwrite);
   }
 }
 

@@ -1,6 +1,6 @@
 #include "trajectory/trace_reader.h"
 
-#include "trajectory/hdf5_handle.h"
+#include "storage/hdf5_handle.h"
 #include "trajectory/statistics.h"
 #include "trajectory/trace_writer.h"
 

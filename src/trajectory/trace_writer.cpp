@@ -1,6 +1,7 @@
 #include "trajectory/trace_writer.h"
 
-#include "trajectory/hdf5_handle.h"
+#include "storage/hdf5_maker.h"
+#include "storage/output_place.h"
 #include "trajectory/norm_distribution.h"
 #include "trajectory/trace_columns.h"
 
@@ -23,94 +24,9 @@ namespace {
 
 using detail::Hdf5Check;
 using detail::Hdf5Handle;
+using detail::Hdf5Maker;
+using detail::memory_type;
 using detail::QuietHdf5;
-
-// In the file's own byte order, whatever the machine's.
-hid_t file_type(double) { return H5T_IEEE_F64LE; }
-hid_t file_type(int64_t) { return H5T_STD_I64LE; }
-hid_t file_type(int32_t) { return H5T_STD_I32LE; }
-hid_t file_type(uint64_t) { return H5T_STD_U64LE; }
-hid_t memory_type(double) { return H5T_NATIVE_DOUBLE; }
-hid_t memory_type(int64_t) { return H5T_NATIVE_INT64; }
-hid_t memory_type(int32_t) { return H5T_NATIVE_INT32; }
-hid_t memory_type(uint64_t) { return H5T_NATIVE_UINT64; }
-
-/// What stands where nothing was written.
-double fill_value(double) { return kUndefined; }
-template <class Number>
-Number fill_value(Number) {
-  return 0;
-}
-
-/// Creates what a trace consists of; every failure names the file.
-class Hdf5Maker {
- public:
-  explicit Hdf5Maker(const Hdf5Check& check) : check_(check) {}
-
-  Hdf5Handle file(const std::string& path) const {
-    const auto access = check_.handle(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
-    check_(H5Pset_libver_bounds(access, H5F_LIBVER_LATEST, H5F_LIBVER_LATEST));
-    const auto creation = check_.handle(H5Pcreate(H5P_FILE_CREATE), H5Pclose);
-    check_(H5Pset_link_creation_order(creation, H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED));
-    return check_.handle(H5Fcreate(path.c_str(), H5F_ACC_EXCL, creation, access), H5Fclose);
-  }
-
-  /// Groups list their members in the order in which they were made.
-  Hdf5Handle group(hid_t parent, const std::string& name) const {
-    const auto creation = check_.handle(H5Pcreate(H5P_GROUP_CREATE), H5Pclose);
-    check_(H5Pset_link_creation_order(creation, H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED));
-    return check_.handle(H5Gcreate2(parent, name.c_str(), H5P_DEFAULT, creation, H5P_DEFAULT),
-                         H5Gclose);
-  }
-
-  void attribute(hid_t object, const char* name, int64_t value) const {
-    const auto space = check_.handle(H5Screate(H5S_SCALAR), H5Sclose);
-    const auto attribute = check_.handle(
-        H5Acreate2(object, name, H5T_STD_I64LE, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose);
-    check_(H5Awrite(attribute, H5T_NATIVE_INT64, &value));
-  }
-
-  void attribute(hid_t object, const char* name, const std::string& text) const {
-    const auto type = check_.handle(H5Tcopy(H5T_C_S1), H5Tclose);
-    check_(H5Tset_size(type, H5T_VARIABLE));
-    check_(H5Tset_cset(type, H5T_CSET_UTF8));
-    const auto space = check_.handle(H5Screate(H5S_SCALAR), H5Sclose);
-    const auto attribute =
-        check_.handle(H5Acreate2(object, name, type, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose);
-    const char* pointer = text.c_str();
-    check_(H5Awrite(attribute, type, &pointer));
-  }
-
-  /// An empty dataset of current extents `extents` that may grow to `limits`, a chunk of `chunk`.
-  template <class Number>
-  Hdf5Handle dataset(hid_t group, const std::string& name, const std::vector<hsize_t>& extents,
-                     const std::vector<hsize_t>& limits, const std::vector<hsize_t>& chunk) const {
-    const auto rank = static_cast<int>(extents.size());
-    const auto space =
-        check_.handle(H5Screate_simple(rank, extents.data(), limits.data()), H5Sclose);
-    const auto creation = check_.handle(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
-    const Number fill = fill_value(Number());
-    check_(H5Pset_fill_value(creation, memory_type(Number()), &fill));
-    check_(H5Pset_chunk(creation, rank, chunk.data()));
-    return check_.handle(H5Dcreate2(group, name.c_str(), file_type(Number()), space, H5P_DEFAULT,
-                                    creation, H5P_DEFAULT),
-                         H5Dclose);
-  }
-
-  /// A dimension scale with these values, of fixed length.
-  template <class Number>
-  Hdf5Handle scale(hid_t group, const std::string& name, const std::vector<Number>& values) const {
-    const std::vector<hsize_t> extents = {values.size()};
-    auto made =
-        dataset<Number>(group, name, extents, extents, {std::max<hsize_t>(values.size(), 1)});
-    check_(H5Dwrite(made, memory_type(Number()), H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()));
-    check_(H5DSset_scale(made, name.c_str()));
-    return made;
-  }
-
- private:
-  const Hdf5Check& check_;
-};
 
 /// A dataset [rows] or [rows, width] that grows by a row at a time.
 template <class Number>
@@ -212,10 +128,7 @@ class TraceWriter::File {
   /// Puts the file in its place, from where it can be read while it grows.
   void publish(bool overwrite) {
     check_(H5Fflush(file_, H5F_SCOPE_GLOBAL));
-    check_trace_place(path_, overwrite);
-    std::error_code error;
-    std::filesystem::rename(temporary_, path_, error);
-    TORCH_CHECK_VALUE(!error, path_, ", cannot be written: ", error.message());
+    detail::publish_file(temporary_, path_, overwrite);
     published_ = true;
     check_(H5Fstart_swmr_write(file_));
   }
@@ -453,25 +366,6 @@ class TraceWriter::File {
   std::vector<EstimatorSeries> estimators_;
   std::map<std::string, RefreshSeries> refreshes_;
 };
-
-void check_trace_place(const std::string& path, bool overwrite) {
-  namespace fs = std::filesystem;
-  std::error_code ignored;
-  const fs::path folder =
-      fs::path(path).has_parent_path() ? fs::path(path).parent_path() : fs::path(".");
-  TORCH_CHECK_VALUE(fs::is_directory(folder, ignored), "out = ", path,
-                    ", must be in an existing folder");
-  TORCH_CHECK_VALUE(access(folder.c_str(), W_OK | X_OK) == 0, "out = ", path,
-                    ", must be in a writable folder");
-  const fs::file_status status = fs::status(path, ignored);
-  TORCH_CHECK_VALUE(!fs::exists(status) || fs::is_regular_file(status), "out = ", path,
-                    ", must be a regular file");
-  // Replacing it needs no permission of its own, but write-protecting it meant something.
-  TORCH_CHECK_VALUE(!fs::exists(status) || !overwrite || access(path.c_str(), W_OK) == 0,
-                    "out = ", path, ", must be writable to be overwritten");
-  TORCH_CHECK_VALUE(!fs::exists(status) || overwrite, "out = ", path,
-                    ", must not exist without overwrite");
-}
 
 TraceWriter::TraceWriter(std::string path, bool overwrite)
     : path_(std::move(path)), overwrite_(overwrite) {}

@@ -10,10 +10,6 @@ namespace gradist {
 /// The version of the layout that TraceWriter writes and read_trace_summary reads.
 inline constexpr int64_t kTraceSchemaVersion = 1;
 
-/// Refuses a path where no trace can be written: a missing or read-only folder, something that is
-/// no regular file, an existing file without `overwrite`.
-void check_trace_place(const std::string& path, bool overwrite);
-
 /// Writes a run as HDF5, schema 1 (docs/trace.md): T log points, R refreshes, N examples, K
 /// clusters, n clustering steps.
 ///

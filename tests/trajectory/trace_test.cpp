@@ -207,13 +207,13 @@ TEST_F(TraceTest, ReplacesWhatALinkPointsTo) {
 
 TEST_F(TraceTest, RefusesPlacesWhereNoTraceCanBe) {
   const std::string missing = folder / "none/trace.h5";
-  EXPECT_EQ(test::refusal([&] { check_trace_place(missing, false); }),
+  EXPECT_EQ(test::refusal([&] { detail::check_output_place(missing, false); }),
             "out = " + missing + ", must be in an existing folder");
-  EXPECT_EQ(test::refusal([&] { check_trace_place(folder.string(), true); }),
+  EXPECT_EQ(test::refusal([&] { detail::check_output_place(folder.string(), true); }),
             "out = " + folder.string() + ", must be a regular file");
-  EXPECT_EQ(test::refusal([] { check_trace_place("/dev/null", true); }),
+  EXPECT_EQ(test::refusal([] { detail::check_output_place("/dev/null", true); }),
             "out = /dev/null, must be a regular file");
-  EXPECT_EQ(test::refusal([&] { check_trace_place(out, false); }), "");
+  EXPECT_EQ(test::refusal([&] { detail::check_output_place(out, false); }), "");
 }
 
 TEST_F(TraceTest, OtherFilesAreRefused) {

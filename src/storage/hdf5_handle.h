@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <string>
 
-/// The little of HDF5's C interface that writer and reader share. Not installed: HDF5 stays in .cpp
-/// files.
+/// The little of HDF5's C interface that writers and readers share. Not installed: HDF5 stays in
+/// .cpp files.
 namespace gradist::detail {
 
 /// An HDF5 identifier, closed at the end of its life.

@@ -1,4 +1,4 @@
-#include "trajectory/hdf5_handle.h"
+#include "storage/hdf5_handle.h"
 
 #include <H5public.h>
 #include <c10/util/Exception.h>

@@ -308,7 +308,7 @@ def _sweep_on(client: Any, config: bytes, texts: list[tuple[str, bytes]], bar: P
         ]
         done = 0
         try:
-            for task, computed in as_completed(tasks, with_results=True):
+            for task, computed in as_completed(tasks, with_results=True):  # type: ignore[no-untyped-call]
                 for model, columns in computed.items():
                     opened.add(model, columns)
                 done += len(computed)

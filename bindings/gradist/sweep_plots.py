@@ -143,7 +143,7 @@ def _rate_lines(axes: Axes, values: xarray.DataArray, *, log: bool) -> None:
     handles = [Line2D([], [], color=shade, label=f"lr {lr:g}") for lr, shade in zip(rates, shades, strict=True)]
     if len(teachers) > 1:
         handles += [
-            Line2D([], [], color=_GRAY, linestyle=style, label=f"teacher {teacher:,}")
+            Line2D([], [], color=_GRAY, linestyle=style, label=f"teacher {teacher:,}")  # type: ignore[arg-type]
             for teacher, style in zip(teachers, styles * len(teachers), strict=False)
         ]
     axes.legend(handles=handles, handlelength=1.8)

@@ -32,7 +32,7 @@ Outcome program(const Words& arguments,
                 std::function<std::unique_ptr<Observer>()> make_progress = {}) {
   std::ostringstream out;
   std::ostringstream err;
-  const int status = run_program(arguments, {out, err, std::move(make_progress)});
+  const int status = run_program(arguments, {out, err, std::move(make_progress), {}});
   return {status, out.str(), err.str()};
 }
 
@@ -260,7 +260,7 @@ TEST_F(ProgramTest, HelpTeachesEveryOption) {
 
 TEST_F(ProgramTest, RefusesUnknownCommands) {
   EXPECT_EQ(refused({"walk"}),
-            "walk, must be one of run|info|report|--help|--version|--list-presets");
+            "walk, must be one of run|rf|info|report|--help|--version|--list-presets");
   EXPECT_EQ(refused({"--version", "now"}), "now, must not follow --version");
   EXPECT_THAT(refused({"report", "trace.h5"}), HasSubstr("Python package"));
 }

@@ -1,4 +1,5 @@
 #include "data/files.h"
+#include "storage/output_place.h"
 #include "support/value_error.h"
 #include "trajectory/sgd_trajectory.h"
 #include "trajectory/trace_contents.h"

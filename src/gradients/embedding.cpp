@@ -13,6 +13,12 @@ class EmbeddingUse final : public LayerUse {
     add_parameter(weight, Role::kWeight);
   }
 
+  /// Tokens have no dimension besides: [S, B] will do.
+  bool fits(const BatchLayout& layout) const override {
+    const auto dimension = layout.sequence_first ? 1 : 0;
+    return raw_input().dim() > dimension && raw_input().size(dimension) == layout.examples;
+  }
+
   at::Tensor forward() override { return at::embedding(weight_, take_input(), padding_index_); }
 
   FactoredGradients gradients(const Parameter& parameter,

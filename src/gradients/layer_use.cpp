@@ -20,12 +20,8 @@ void LayerUse::add_parameter(const at::Tensor& tensor, Role role) {
 }
 
 bool LayerUse::fits(const BatchLayout& layout) const {
-  if (!layout.sequence_first) {
-    return input_.dim() >= 1 && input_.size(0) == layout.examples;
-  }
-  return input_.dim() >= 3   ? input_.size(1) == layout.examples
-         : input_.dim() == 2 ? input_.size(0) % layout.examples == 0
-                             : false;
+  return layout.sequence_first ? input_.dim() >= 3 && input_.size(1) == layout.examples
+                               : input_.dim() >= 1 && input_.size(0) == layout.examples;
 }
 
 void LayerUse::own_input(const std::vector<at::Tensor>& shared) {
@@ -55,11 +51,7 @@ at::Tensor LayerUse::input_by_example(const at::Tensor& backprops) const {
 }
 
 at::Tensor LayerUse::by_example(const at::Tensor& values) const {
-  auto ordered = values;
-  if (layout_.sequence_first) {
-    ordered = values.dim() == 2 ? values.unflatten(0, {-1, layout_.examples}) : values;
-    ordered = ordered.transpose(0, 1);
-  }
+  const auto ordered = layout_.sequence_first ? values.transpose(0, 1) : values;
   const auto type = ordered.scalar_type();
   return type == at::kHalf || type == at::kBFloat16 ? ordered.to(at::kFloat) : ordered;
 }

@@ -13,7 +13,7 @@ namespace gradist {
 /// Where the examples of a batch are in the tensors of a layer.
 struct BatchLayout {
   int64_t examples = 0;         ///< B; 0: not known yet, dimension 0 of the first recorded input
-  bool sequence_first = false;  ///< [S, B, ...], or [S B, n] folded, as inside torch's attention
+  bool sequence_first = false;  ///< [S, B, ...]: they are in dimension 1
 };
 
 /// One use of a layer in a recorded pass, and the rule that turns its backprops (the gradient of
@@ -46,7 +46,8 @@ class LayerUse {
   /// The input, detached; undefined once forgotten.
   const at::Tensor& raw_input() const { return input_; }
 
-  /// Whether the input has its examples where the layout says.
+  /// Whether the input has its examples where the layout says, and not in its last dimension if it
+  /// has the sequence first: that one most layers sum over.
   virtual bool fits(const BatchLayout& layout) const;
   void set_layout(const BatchLayout& layout) { layout_ = layout; }
 

@@ -879,6 +879,12 @@ def gru_cell():
     return Apply(forward, nn.GRUCell(3, 5), nn.Linear(5, CLASSES))
 
 
+def tokens_time_first():
+    """Tokens [S, B]: the examples are in the last dimension before the embedding adds one."""
+    use = lambda embedding, head, x: head(embedding(x.t()).tanh().mean(dim=0))  # noqa: E731
+    return Apply(use, nn.Embedding(VOCABULARY, 4), nn.Linear(4, CLASSES))
+
+
 def tagger_time_first():
     """Tags of every token, [S, B, classes]: the output's dimension 0 is not the batch either."""
     layers = nn.LSTM(4, 5), nn.Linear(5, CLASSES)
@@ -1301,6 +1307,8 @@ ARCHITECTURES = {
     "tagger, square": Architecture(
         tagger_time_first, lambda: (normal(4, 4, 4), torch.randint(CLASSES, (4, 4))), time_first_cross_entropy, ANY
     ),
+    "tokens, time first": Architecture(tokens_time_first, labelled_tokens(4, 5), cross_entropy),
+    "tokens, time first, twice as many": Architecture(tokens_time_first, labelled_tokens(4, 8), cross_entropy),
     "temporal convolutions": Architecture(temporal_convolutions, text(3, 7), cross_entropy),
     "embedding": Architecture(
         lambda: bag(nn.Embedding(VOCABULARY, 4, padding_idx=2), lambda x: x.tanh().mean(dim=1)),

@@ -32,7 +32,7 @@ class Method(str):
 
     def __new__(cls, name: str, reason: str = "") -> Method:
         made = super().__new__(cls, name)
-        made.reason = reason
+        made.reason = reason or "from its factors, in the one way there is"
         return made
 
 
@@ -97,9 +97,8 @@ class PerExample:
         self._tape.settle(self._parameters, [each for call in self._calls for each in tensors_in((call.args, call.kwargs))])
         self._reduced = self._tape.norms_and_sums(self._parameters)
         self._examples = self._tape.examples or next((call.examples for call in self._calls if call.examples), 0)
-        self._done = bool(self._reached) or any(each is not None for each in self._reduced)
-        self._done = self._done or bool(again)
         uncovered = sorted(self._reached | set(again))
+        self._done = bool(uncovered) or any(each is not None for each in self._reduced)
         if uncovered:
             self._formed = dict(zip(uncovered, self._one_by_one(uncovered), strict=True))
         with torch.no_grad():
@@ -157,7 +156,10 @@ class PerExample:
 
     def squared_norms(self) -> Tensor:
         """||g_i||^2, [B] float64."""
-        return torch.stack([each.to("cpu") if _mixed(self._parameters) else each for each in self.per_parameter().values()]).sum(0)
+        norms = list(self.per_parameter().values())
+        if len({each.device for each in norms}) > 1:
+            norms = [each.cpu() for each in norms]
+        return torch.stack(norms).sum(0)
 
     def _gradients(self) -> _core.GradientBatch:
         self._result()
@@ -232,7 +234,7 @@ class PerExample:
             if position in self._formed:
                 found[name] = Method("one-by-one", "used where no layer rule sees it")
             elif each is not None:
-                found[name] = Method(each.method, each.reason or "from its factors, in the one way there is")
+                found[name] = Method(each.method, each.reason)
             else:
                 found[name] = Method("unused", "the loss does not depend on it")
         return found
@@ -296,7 +298,6 @@ class _Call:
             allow_unused=True, materialize_grads=True,
         )  # fmt: skip
 
-
     def _own(self, position: int, backprops: Tensor, example: int, examples: int) -> Tensor:
         """The example's part of the gradient of an output."""
         dimension = self._dimensions[position]
@@ -308,10 +309,6 @@ class _Call:
                 )
             dimension = fitting[0]
         return backprops.narrow(dimension, example, 1)
-
-
-def _mixed(parameters: Sequence[Tensor]) -> bool:
-    return len({each.device for each in parameters}) > 1
 
 
 # ---- the loop of gradist's own
@@ -335,7 +332,7 @@ class GradientNorms:
         self._norms.append([each.squared_norms for each in part.parameters])
         if not self._sums:
             self._sums = [each.sum for each in part.parameters]
-            methods = (Method(each.method, each.reason or "from its factors, in the one way there is") for each in part.parameters)
+            methods = (Method(each.method, each.reason) for each in part.parameters)
             self.coverage = dict(zip(self._names, methods, strict=True))
         else:
             torch._foreach_add_(self._sums, [each.sum for each in part.parameters])

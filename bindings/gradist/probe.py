@@ -85,7 +85,8 @@ class ModelSource:
         with torch.enable_grad():
             tape = _core.Tape(examples=end - begin, reduce=True, keep_factors=False, choices=choices)
             with recorded(self.model, tape):
-                losses = self._losses(_slice(self.inputs, begin, end), _slice(self.targets, begin, end), end - begin)
+                inputs, targets = (_mapped(each, lambda tensor: tensor[begin:end]) for each in (self.inputs, self.targets))
+                losses = self._losses(inputs, targets, end - begin)
             return tape.backward_reduced(losses, self.parameters, lambda i: self.losses(torch.tensor([begin + i]))[0])
 
     @contextlib.contextmanager
@@ -93,7 +94,7 @@ class ModelSource:
         """Within, inputs that are images [B, C, H, W] lie in memory in this format."""
         inputs = self.inputs
         if memory_format != torch.contiguous_format:
-            self.inputs = _in_format(inputs, memory_format)
+            self.inputs = _mapped(inputs, lambda tensor: _in_format(tensor, memory_format))
         try:
             yield
         finally:
@@ -208,29 +209,21 @@ def _check_alone_as_in_batch(source: ModelSource, examples: int = 3) -> None:
 
 def take(values: Any, indices: Tensor) -> Any:
     """The examples `indices` of a tensor, or of every tensor in a tuple, list or dict."""
+    return _mapped(values, lambda tensor: tensor.index_select(0, indices.to(tensor.device)))
+
+
+def _mapped(values: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """Nested values with `function` of every tensor in its place."""
     if isinstance(values, Tensor):
-        return values.index_select(0, indices.to(values.device))
+        return function(values)
     if isinstance(values, Mapping):
-        return {name: take(each, indices) for name, each in values.items()}
-    return [take(each, indices) for each in values]
+        return {name: _mapped(each, function) for name, each in values.items()}
+    return [_mapped(each, function) for each in values]
 
 
-def _slice(values: Any, begin: int, end: int) -> Any:
-    """Examples from `begin` to `end` as views."""
-    if isinstance(values, Tensor):
-        return values[begin:end]
-    if isinstance(values, Mapping):
-        return {name: _slice(each, begin, end) for name, each in values.items()}
-    return [_slice(each, begin, end) for each in values]
-
-
-def _in_format(values: Any, memory_format: torch.memory_format) -> Any:
-    if isinstance(values, Tensor):
-        image = values.dim() == 4 and values.is_floating_point()
-        return values.to(memory_format=memory_format) if image else values  # contiguous() leaves one channel as it is
-    if isinstance(values, Mapping):
-        return {name: _in_format(each, memory_format) for name, each in values.items()}
-    return [_in_format(each, memory_format) for each in values]
+def _in_format(tensor: Tensor, memory_format: torch.memory_format) -> Tensor:
+    image = tensor.dim() == 4 and tensor.is_floating_point()
+    return tensor.to(memory_format=memory_format) if image else tensor  # contiguous() leaves one channel as it is
 
 
 def apply_model(model: nn.Module, inputs: Any) -> Any:

@@ -46,6 +46,4 @@ double formation_operations(const Formation<Scalar>& f) {
 template double formation_operations(const Formation<float>&);
 template double formation_operations(const Formation<double>&);
 
-const char* formation_instruction_set() { return kernels().name; }
-
 }  // namespace gradist::detail

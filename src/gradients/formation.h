@@ -54,16 +54,12 @@ void form(const Formation<Scalar>& formation, int64_t begin, int64_t end,
 template <typename Scalar>
 double formation_operations(const Formation<Scalar>& formation);
 
-/// Name of the instruction set that this processor's kernels were compiled for.
-const char* formation_instruction_set();
-
 /// The kernels of one instruction set.
 struct FormationKernels {
   void (*form_float)(const Formation<float>&, int64_t, int64_t, const FormationResult<float>&);
   void (*form_double)(const Formation<double>&, int64_t, int64_t, const FormationResult<double>&);
   int64_t tile_rows;     ///< outputs formed together
   int64_t vector_bytes;  ///< width of a register
-  const char* name;
 };
 extern const FormationKernels kFormationBaseline;
 extern const FormationKernels kFormationV3;

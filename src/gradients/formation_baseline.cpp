@@ -5,6 +5,6 @@
 
 namespace gradist::detail {
 
-const FormationKernels kFormationBaseline = make_kernels("baseline");
+const FormationKernels kFormationBaseline = make_kernels();
 
 }  // namespace gradist::detail

@@ -369,8 +369,8 @@ void form_here(const Formation<Scalar>& formation, int64_t begin, int64_t end,
   Former<Scalar>(formation).run(begin, end, result);
 }
 
-constexpr FormationKernels make_kernels(const char* name) {
-  return {&form_here<float>, &form_here<double>, kTileRows, GRADIST_VECTOR_BYTES, name};
+constexpr FormationKernels make_kernels() {
+  return {&form_here<float>, &form_here<double>, kTileRows, GRADIST_VECTOR_BYTES};
 }
 
 }  // namespace

@@ -5,6 +5,6 @@
 
 namespace gradist::detail {
 
-const FormationKernels kFormationV3 = make_kernels("x86-64-v3");
+const FormationKernels kFormationV3 = make_kernels();
 
 }  // namespace gradist::detail

@@ -5,6 +5,6 @@
 
 namespace gradist::detail {
 
-const FormationKernels kFormationV4 = make_kernels("x86-64-v4");
+const FormationKernels kFormationV4 = make_kernels();
 
 }  // namespace gradist::detail

@@ -2,12 +2,10 @@
 #include "gradients/layer_rules.h"
 #include "gradients/tensor_formation.h"
 
-#include <ATen/TensorOperators.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/matmul.h>
 
-#include <algorithm>
+#include <vector>
 
 namespace gradist::rules {
 namespace {
@@ -57,22 +55,21 @@ class LinearUse final : public LayerUse {
     const auto examples = static_cast<double>(g.size()),
                positions = static_cast<double>(g.positions());
     const auto inputs = static_cast<double>(g.inputs()), outputs = static_cast<double>(g.outputs());
+    const auto forming = examples * (positions + 1) * inputs * outputs;
     std::vector<MethodChoices::Way> ways{
-        {"product an example", examples * (positions + 1) * inputs * outputs,
-         [&] { return formed(g); }},
         {"gram", examples * positions * (positions * (inputs + outputs) + inputs * outputs),
          [&] {
            return NormsAndSum{kernels::gram_squared_norms(g.activations(), g.backprops()), g.sum(),
                               g.method(), ""};
          }},
-        {"formed", examples * (positions + 1) * inputs * outputs,
+        {"formed", forming,
          [&] {
            const auto made = kernels::formed_squared_norms(g.activations(), g.backprops());
            return NormsAndSum{made.squared_norms, made.sum, g.method(), ""};
          }},
     };
     if (detail::can_form(g.activations(), g.backprops())) {
-      ways.push_back({"in registers", 0.9 * ways.front().operations, [&] {
+      ways.push_back({"in registers", 0.9 * forming, [&] {
                         auto result = detail::form_norms_and_sum(g.activations(), g.backprops());
                         result.method = g.method();
                         return result;
@@ -82,21 +79,6 @@ class LinearUse final : public LayerUse {
   }
 
  private:
-  /// Forms the gradients a few at a time.
-  static NormsAndSum formed(const FactoredGradients& g) {
-    constexpr int64_t kTile = int64_t{1} << 20;
-    const auto tile = std::max<int64_t>(1, kTile / (g.inputs() * g.outputs()));
-    std::vector<at::Tensor> norms;
-    at::Tensor sum;
-    for (int64_t begin = 0; begin < g.size(); begin += tile) {
-      const auto part = g.slice(begin, std::min(begin + tile, g.size())).dense();
-      norms.push_back(part.flatten(1).square().sum(1));
-      const auto total = part.sum(0);
-      sum = sum.defined() ? sum.add_(total) : total;
-    }
-    return {at::cat(norms), sum, g.method(), ""};
-  }
-
   at::Tensor weight_, bias_;
   bool transposed_;
 };

@@ -311,11 +311,21 @@ std::vector<size_t> Tape::differentiate(const at::Tensor& losses, const Paramete
   return reached;
 }
 
-void Tape::measure_uncovered(const std::vector<size_t>& uncovered, const ParameterList& parameters,
-                             int64_t examples, const LossOfExample& loss_of_example,
-                             const std::function<void(size_t, FactoredGradients)>& found) const {
+template <typename Result, typename Recorded, typename Make>
+std::vector<Result> Tape::measured(const at::Tensor& losses, const ParameterList& parameters,
+                                   const LossOfExample& loss_of_example, const Recorded& recorded,
+                                   const Make& make) {
+  const auto uncovered = differentiate(losses, parameters);
+  const auto examples = losses.size(0);
+  auto known = recorded();
+  close();
+  std::vector<Result> results;
+  for (size_t l = 0; l < parameters.size(); ++l) {
+    results.push_back(known[l] ? *std::move(known[l])
+                               : make(FactoredGradients::unused(parameters[l], examples)));
+  }
   if (uncovered.empty()) {
-    return;
+    return results;
   }
   TORCH_CHECK_VALUE(loss_of_example, "parameter ", uncovered.front(),
                     " is used outside the layers with a rule, and no loss of a single example "
@@ -326,46 +336,30 @@ void Tape::measure_uncovered(const std::vector<size_t>& uncovered, const Paramet
   }
   auto formed = one_by_one(loss_of_example, examples, remaining);
   for (size_t u = 0; u < uncovered.size(); ++u) {
-    found(uncovered[u], std::move(formed[u]));
+    results[uncovered[u]] = make(std::move(formed[u]));
   }
+  return results;
 }
 
 GradientBatch Tape::backward(const at::Tensor& losses, const ParameterList& parameters,
                              const LossOfExample& loss_of_example) {
-  const auto uncovered = differentiate(losses, parameters);
-  const auto examples = losses.size(0);
   GradientBatch batch;
+  batch.parameters = measured<FactoredGradients>(
+      losses, parameters, loss_of_example, [&] { return factors(parameters); },
+      [](FactoredGradients g) { return g; });
   batch.losses = losses.detach();
-  auto recorded = factors(parameters);
-  close();
-  for (size_t l = 0; l < parameters.size(); ++l) {
-    batch.parameters.push_back(recorded[l] ? *std::move(recorded[l])
-                                           : FactoredGradients::unused(parameters[l], examples));
-  }
-  measure_uncovered(uncovered, parameters, examples, loss_of_example,
-                    [&](size_t l, FactoredGradients g) { batch.parameters[l] = std::move(g); });
   for (const auto& parameter : batch.parameters) {
-    TORCH_INTERNAL_ASSERT(parameter.size() == examples);
+    TORCH_INTERNAL_ASSERT(parameter.size() == losses.size(0));
   }
   return batch;
 }
 
 ReducedGradients Tape::backward_reduced(const at::Tensor& losses, const ParameterList& parameters,
                                         const LossOfExample& loss_of_example) {
-  const auto uncovered = differentiate(losses, parameters);
-  const auto examples = losses.size(0);
   ReducedGradients result;
+  result.parameters = measured<NormsAndSum>(
+      losses, parameters, loss_of_example, [&] { return norms_and_sums(parameters); }, reduce);
   result.losses = losses.detach();
-  auto recorded = norms_and_sums(parameters);
-  close();
-  for (size_t l = 0; l < parameters.size(); ++l) {
-    result.parameters.push_back(recorded[l]
-                                    ? *std::move(recorded[l])
-                                    : reduce(FactoredGradients::unused(parameters[l], examples)));
-  }
-  measure_uncovered(
-      uncovered, parameters, examples, loss_of_example,
-      [&](size_t l, const FactoredGradients& g) { result.parameters[l] = reduce(g); });
   return result;
 }
 
@@ -416,9 +410,8 @@ std::vector<std::optional<NormsAndSum>> Tape::norms_and_sums(
   std::vector<size_t> left;
   ParameterList several;  // used more than once, or through a computed weight
   for (size_t l = 0; l < parameters.size(); ++l) {
-    const auto uses = state_->uses.find(parameters[l].unsafeGetTensorImpl());
     bool reduced = false;
-    if (uses != state_->uses.end() && uses->second == 1) {
+    if (!state_->several_uses(parameters[l])) {
       for (const auto& record : state_->records) {
         for (size_t p = 0; p < record->reduced.size(); ++p) {
           if (record->use->parameters()[p].tensor.is_same(parameters[l])) {

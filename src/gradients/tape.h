@@ -102,9 +102,13 @@ class Tape {
   struct State;
 
   std::vector<size_t> differentiate(const at::Tensor& losses, const ParameterList& parameters);
-  void measure_uncovered(const std::vector<size_t>& uncovered, const ParameterList& parameters,
-                         int64_t examples, const LossOfExample& loss_of_example,
-                         const std::function<void(size_t, FactoredGradients)>& found) const;
+
+  /// Differentiates, and makes one result a parameter: what the recorded uses say, else `make` of
+  /// unused or of one-by-one gradients.
+  template <typename Result, typename Recorded, typename Make>
+  std::vector<Result> measured(const at::Tensor& losses, const ParameterList& parameters,
+                               const LossOfExample& loss_of_example, const Recorded& recorded,
+                               const Make& make);
 
   std::shared_ptr<State> state_;
 };

@@ -4,6 +4,7 @@
 #include "estimators/gradient_clustering.h"
 #include "estimators/measurement.h"
 #include "estimators/svrg.h"
+#include "gc/descent.h"
 #include "gc/lloyd.h"
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -51,12 +52,13 @@ Measurement measure_source(const py::object& python_source, const std::vector<st
   return measure(source, pointers, measure_options, generator);
 }
 
-Clustering lloyd_of_source(const py::object& python_source, const LloydOptions& options,
-                           uint64_t seed) {
+/// What every clustering algorithm is called with from Python.
+template <class Algorithm>
+Clustering clusters_of(const py::object& python_source, uint64_t seed, const Algorithm& algorithm) {
   PythonSource source(python_source);
   const py::gil_scoped_release no_gil;
   at::Generator generator = at::detail::createCPUGenerator(seed);
-  return lloyd(source, options, generator);
+  return algorithm(source, generator);
 }
 
 MeasureMode mode_by_name(const std::string& name) {
@@ -82,10 +84,24 @@ void bind_clustering(py::module_& module) {
          uint64_t seed) {
         const LloydOptions options{
             .clusters = clusters, .iterations = iterations, .max_memory = max_memory};
-        return lloyd_of_source(source, options, seed);
+        return clusters_of(source, seed, [&](GradientSource& of, at::Generator& generator) {
+          return lloyd(of, options, generator);
+        });
       },
       py::arg("source"), py::kw_only(), py::arg("clusters"), py::arg("iterations"),
       py::arg("max_memory"), py::arg("seed"));
+  module.def(
+      "descent",
+      [](const py::object& source, int64_t clusters, int64_t iterations, int64_t max_memory,
+         uint64_t seed, const std::optional<Clustering>& start) {
+        const DescentOptions options{
+            .clusters = clusters, .sweeps = iterations, .max_memory = max_memory};
+        return clusters_of(source, seed, [&](GradientSource& of, at::Generator& generator) {
+          return descent(of, options, start ? &*start : nullptr, generator);
+        });
+      },
+      py::arg("source"), py::kw_only(), py::arg("clusters"), py::arg("iterations"),
+      py::arg("max_memory"), py::arg("seed"), py::arg("start"));
 }
 
 void bind_moments(py::module_& module) {

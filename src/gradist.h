@@ -29,6 +29,7 @@
 
 // Gradient Clustering.
 #include "gc/clustering.h"
+#include "gc/descent.h"
 #include "gc/lloyd.h"
 #include "gc/objective.h"
 #include "gc/sampling_design.h"

@@ -235,6 +235,9 @@ class Measurement:
     def mean_loss(self) -> float: ...
 
 def lloyd(source: Source, *, clusters: int, iterations: int, max_memory: int, seed: int) -> Clustering: ...
+def descent(
+    source: Source, *, clusters: int, iterations: int, max_memory: int, seed: int, start: Clustering | None
+) -> Clustering: ...
 def measure(
     source: Source,
     estimators: Sequence[str],

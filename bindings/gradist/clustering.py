@@ -65,6 +65,7 @@ def cluster(
     method: str = "lloyd",
     *,
     iterations: int = 10,
+    start: Clustering | None = None,
     seed: int = 0,
     max_memory: int = 0,
 ) -> Clustering:
@@ -75,20 +76,27 @@ def cluster(
         loss_fn: loss_fn(outputs, targets) -> [B], one loss an example.
         data: inputs and targets of all N examples.
         k: clusters, at most N.
-        method: "lloyd", the paper's algorithm with rank-1 centers.
-        iterations: steps of the algorithm, a pass over the examples each.
+        method: "lloyd", the paper's algorithm with rank-1 centers; or "descent", moves of single examples on sketches of
+            their gradients, each of which lowers the objective.
+        iterations: of "lloyd", A and U steps, a pass over the examples each; of "descent", sweeps over the sketches, at most
+            (one pass over the examples makes them).
+        start: clusters that "descent" begins at, such as those of an earlier iteration; without, a random partition.
         seed: of everything random.
         max_memory: bytes for the factors of a chunk of examples; 0: 1 GiB.
     """
-    methods = {"lloyd": _core.lloyd}
-    if method not in methods:
-        raise ValueError(f"method = {method!r}, must be one of {', '.join(map(repr, methods))}")
+    if method not in ("lloyd", "descent"):
+        raise ValueError(f"method = {method!r}, must be one of 'lloyd', 'descent'")
+    if start is not None and method != "descent":
+        raise ValueError(f"start = {start!r}, must be None for method = {method!r}: only 'descent' begins at given clusters")
     source = ModelSource(model, loss_fn, data)
     for name, value, limit in (("k", k, source.examples), ("iterations", iterations, math.inf)):
         if not 1 <= value <= limit:
             raise ValueError(f"{name} = {value}, must be >= 1" + (f" and <= {limit}, the examples" if name == "k" else ""))
     with unchanged(source.model):
         check_separable(source)
-        return Clustering._of(
-            methods[method](source, clusters=k, iterations=iterations, max_memory=max_memory, seed=seed)
-        )
+        if method == "lloyd":
+            made = _core.lloyd(source, clusters=k, iterations=iterations, max_memory=max_memory, seed=seed)
+        else:
+            former = None if start is None else start._core
+            made = _core.descent(source, clusters=k, iterations=iterations, max_memory=max_memory, seed=seed, start=former)
+        return Clustering._of(made)

@@ -84,17 +84,17 @@ def measure(
         model: the module; its training mode is the one measured.
         loss_fn: loss_fn(outputs, targets) -> [B], one loss an example.
         data: inputs and targets of all N examples, tensors with the examples in dimension 0 (or tuples, lists, dicts).
-        estimators: of "sg-b", "sg-2b", "svrg" (needs a snapshot) and "gc".
+        estimators: of "sg-b", "sg-2b", "svrg" (needs a snapshot), "gc" and "gc-descent".
         batch_size: B.
         replacement: whether estimates draw examples with replacement.
         snapshot: a state dict of the model at an earlier iteration; its trainable parameters make svrg's control
             variate. Frozen ones and buffers (running statistics) are the present ones on both sides.
-        clustering: the clusters gc draws from; without, the examples are clustered here, at the present parameters.
+        clustering: the clusters gc and gc-descent draw from; without, the examples are clustered here, at the present parameters.
         method: "exact", one pass over all examples; "subset" of `examples` random ones, or "sampled", `draws` estimates of
             each estimator, both with a 95 % interval. "sampled" works for batch norm and dropout in train mode too, for "sg-b", "sg-2b", and
-            "gc" with a clustering.
+            "gc" and "gc-descent" with a clustering.
         clusters: K where the examples are clustered here; 0: as many as the batch size.
-        gc_iterations: steps of that clustering.
+        gc_iterations: steps of that clustering, sweeps of gc-descent.
         seed: of everything random.
         max_memory: bytes for the factors of a chunk of examples; 0: 1 GiB.
 
@@ -135,7 +135,7 @@ def measure(
 
 def _needs_separate_examples(names: Sequence[str], clustering: Clustering | None) -> bool:
     """Whether a refresh looks at single examples, whatever the measurement does."""
-    return "svrg" in names or ("gc" in names and clustering is None)
+    return "svrg" in names or (clustering is None and not {"gc", "gc-descent"}.isdisjoint(names))
 
 
 def _check_choices(

@@ -38,7 +38,7 @@ __all__ = [
 Array = NDArray[Any]
 
 # Okabe and Ito's palette; the two minibatches of plain SGD share a hue.
-COLORS = {"sg-b": "#0072b2", "sg-2b": "#56b4e9", "svrg": "#d55e00", "gc": "#009e73"}
+COLORS = {"sg-b": "#0072b2", "sg-2b": "#56b4e9", "svrg": "#d55e00", "gc": "#009e73", "gc-descent": "#cc79a7"}
 _OTHER_COLORS = ("#cc79a7", "#e69f00", "#555555", "#b8a900")
 _GRAY = "#555555"
 _MAX_PANELS = 12

@@ -4,20 +4,30 @@
 
 namespace gradist {
 
-GradientClustering::GradientClustering(std::string name, int64_t draws, LloydOptions options)
-    : name_(std::move(name)), draws_(draws), options_(options) {
-  options_.draws = draws;
+GradientClustering::GradientClustering(std::string name, int64_t draws, Algorithm algorithm)
+    : name_(std::move(name)), draws_(draws), algorithm_(algorithm) {
+  replacement_ = std::visit(
+      [draws](auto& options) {
+        options.draws = draws;
+        return options.replacement;
+      },
+      algorithm_);
 }
 
 int64_t GradientClustering::refresh(GradientSource& source, at::Generator& generator) {
   int64_t evaluations = 0;
-  set_clustering(lloyd(source, options_, generator, &evaluations));
+  if (const auto* options = std::get_if<DescentOptions>(&algorithm_)) {
+    const auto* former = clustering_.clusters() > 0 ? &clustering_ : nullptr;
+    set_clustering(descent(source, *options, former, generator, &evaluations));
+  } else {
+    set_clustering(lloyd(source, std::get<LloydOptions>(algorithm_), generator, &evaluations));
+  }
   return evaluations;
 }
 
 void GradientClustering::set_clustering(Clustering clustering) {
   clustering_ = std::move(clustering);
-  design_ = stratified_design(clustering_, draws_, options_.replacement);
+  design_ = stratified_design(clustering_, draws_, replacement_);
 }
 
 }  // namespace gradist

@@ -25,8 +25,8 @@ std::unique_ptr<GradientEstimator> make_double_minibatch(const EstimatorOptions&
   return std::make_unique<Minibatch>("sg-2b", examples, draws, options.replacement);
 }
 
-std::unique_ptr<GradientEstimator> make_clustering(const EstimatorOptions& options,
-                                                   int64_t examples) {
+/// K, within what N examples and B draws allow.
+int64_t checked_clusters(const EstimatorOptions& options, int64_t examples) {
   const auto clusters = options.clusters > 0 ? options.clusters : options.batch_size;
   TORCH_CHECK_VALUE(clusters <= options.batch_size, "clusters = ", clusters,
                     ": must be <= batch-size, ", options.batch_size);
@@ -34,11 +34,23 @@ std::unique_ptr<GradientEstimator> make_clustering(const EstimatorOptions& optio
                     ": must be <= the number of examples, ", examples);
   TORCH_CHECK_VALUE(options.gc_iterations >= 1, "gc-iterations = ", options.gc_iterations,
                     ": must be >= 1");
-  return std::make_unique<GradientClustering>("gc", options.batch_size,
-                                              LloydOptions{.clusters = clusters,
-                                                           .iterations = options.gc_iterations,
-                                                           .replacement = options.replacement,
-                                                           .max_memory = options.max_memory});
+  return clusters;
+}
+
+std::unique_ptr<GradientEstimator> make_lloyd(const EstimatorOptions& options, int64_t examples) {
+  const LloydOptions lloyd{.clusters = checked_clusters(options, examples),
+                           .iterations = options.gc_iterations,
+                           .replacement = options.replacement,
+                           .max_memory = options.max_memory};
+  return std::make_unique<GradientClustering>("gc", options.batch_size, lloyd);
+}
+
+std::unique_ptr<GradientEstimator> make_descent(const EstimatorOptions& options, int64_t examples) {
+  const DescentOptions descent{.clusters = checked_clusters(options, examples),
+                               .sweeps = options.gc_iterations,
+                               .replacement = options.replacement,
+                               .max_memory = options.max_memory};
+  return std::make_unique<GradientClustering>("gc-descent", options.batch_size, descent);
 }
 
 /// The one table of estimators: a new one is a row here and a file of its own.
@@ -52,7 +64,8 @@ constexpr NamedMaker kEstimators[] = {
      [](const EstimatorOptions& o, int64_t examples) -> std::unique_ptr<GradientEstimator> {
        return std::make_unique<Svrg>(examples, o.batch_size, o.replacement, o.max_memory);
      }},
-    {"gc", make_clustering},
+    {"gc", make_lloyd},
+    {"gc-descent", make_descent},
 };
 
 }  // namespace

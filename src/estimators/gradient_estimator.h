@@ -66,11 +66,12 @@ struct EstimatorOptions {
   int64_t batch_size = 128;    ///< B
   bool replacement = true;     ///< draws with replacement
   int64_t clusters = 0;        ///< K; 0: K = B
-  int64_t gc_iterations = 10;  ///< A + U steps a refresh
+  int64_t gc_iterations = 10;  ///< a refresh: A + U steps of gc, sweeps of gc-descent
   int64_t max_memory = 0;      ///< bytes for the factors of a chunk; 0: 1 GiB
 };
 
-/// The names `make_estimator` knows, in the order they are shown: sg-b, sg-2b, svrg, gc.
+/// The names `make_estimator` knows, in the order they are shown: sg-b, sg-2b, svrg, gc,
+/// gc-descent.
 const std::vector<std::string>& estimator_names();
 
 /// An estimator by name for a source of N examples. Unknown names and options that cannot hold for

@@ -85,11 +85,12 @@ void check_subset(const RunOptions& options, int64_t examples) {
   const auto& names = options.estimator;
   const int64_t clusters = options.clusters > 0 ? options.clusters : options.batch_size;
   const int64_t least = std::min(kSeenOfEachCluster * clusters, examples);
-  if (std::find(names.begin(), names.end(), "gc") != names.end() &&
-      options.measure_examples < least) {
+  const auto clustering = std::find_if(
+      names.begin(), names.end(), [](const std::string& name) { return name.rfind("gc", 0) == 0; });
+  if (clustering != names.end() && options.measure_examples < least) {
     refuse("measure-examples", options.measure_examples,
            "must be >= " + std::to_string(least) + ", " + std::to_string(kSeenOfEachCluster) +
-               " for each of the " + std::to_string(clusters) + " clusters of gc");
+               " for each of the " + std::to_string(clusters) + " clusters of " + *clustering);
   }
 }
 

@@ -34,7 +34,7 @@ struct RunOptions {
   std::vector<int64_t> lr_drop;
   double lr_drop_factor = 0.1;
 
-  std::vector<std::string> estimator = estimator_names();
+  std::vector<std::string> estimator = {"sg-b", "sg-2b", "svrg", "gc"};
   bool replacement = true;
   int64_t refresh_every = 500;
   int64_t clusters = 0;
@@ -141,10 +141,11 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
         anything<bool>());
   visit({"refresh-every", "iterations U between refreshes of snapshot and clusters", estimators},
         self.refresh_every, at_least<int64_t>(1));
-  visit({"clusters", "clusters K of gc; 0: as many as the batch size", estimators}, self.clusters,
-        at_least<int64_t>(0));
-  visit({"gc-iterations", "clustering steps a refresh", estimators}, self.gc_iterations,
-        at_least<int64_t>(1));
+  visit({"clusters", "clusters K of gc and gc-descent; 0: as many as the batch size", estimators},
+        self.clusters, at_least<int64_t>(0));
+  visit({"gc-iterations", "clustering steps a refresh: A + U steps of gc, sweeps of gc-descent",
+         estimators},
+        self.gc_iterations, at_least<int64_t>(1));
 
   const char* measuring = "Measuring";
   visit({"log-every", "iterations between measurements", measuring}, self.log_every,

@@ -291,7 +291,7 @@ TEST(MinibatchTest, TwiceTheBatchIsLessThanHalfWithoutReplacement) {
 TEST(GradientClusteringTest, RepeatedExamplesInClustersOfTheirOwnLeaveNoVariance) {
   const at::Tensor labels = at::tensor({0, 1, 2, 0, 1, 0}, at::kLong);
   test::VectorSource source(test::normal({3, 4}, 44).index_select(0, labels));
-  GradientClustering gc("gc", 3, {.clusters = 3});
+  GradientClustering gc("gc", 3, LloydOptions{.clusters = 3});
   gc.set_clustering(Clustering(labels));
   EXPECT_LE(exact_moments(source, gc).trace_covariance,
             kTolerance * terms_of(source, gc).squared_norm);
@@ -299,7 +299,7 @@ TEST(GradientClusteringTest, RepeatedExamplesInClustersOfTheirOwnLeaveNoVariance
 
 TEST(GradientClusteringTest, EmptyClustersAreKeptAndNotDrawnFrom) {
   test::VectorSource source(test::normal({kExamples, 4}, 45));
-  GradientClustering gc("gc", 3, {.clusters = 4});
+  GradientClustering gc("gc", 3, LloydOptions{.clusters = 4});
   gc.set_clustering(Clustering(at::tensor({0, 3, 0, 2, 3}, at::kLong), 4));
   EXPECT_EQ(gc.design().strata[1].draws, 0);
   expect_contract(source, gc);
@@ -311,7 +311,7 @@ std::string refused(const std::string& name, const EstimatorOptions& options) {
 
 TEST(MakeEstimatorTest, NamesOptionValueAndRule) {
   EXPECT_EQ(refused("sgd", {.batch_size = 2}),
-            "estimator = sgd: must be one of sg-b|sg-2b|svrg|gc");
+            "estimator = sgd: must be one of sg-b|sg-2b|svrg|gc|gc-descent");
   for (const std::string& name : estimator_names()) {
     EXPECT_EQ(refused(name, {.batch_size = 0}),
               "batch-size = 0: must lie in [1, 5], the number of examples");
@@ -339,7 +339,7 @@ TEST(ClusteringTest, RefusesMoreClustersThanExamplesOrDraws) {
   const at::Tensor labels = at::tensor({0, 1, 2, 0, 1}, at::kLong);
   EXPECT_EQ(refusal([&] { Clustering(labels, 6); }),
             "clusters = 6: must be <= the number of examples, 5");
-  GradientClustering gc("gc", 2, {.clusters = 3});
+  GradientClustering gc("gc", 2, LloydOptions{.clusters = 3});
   EXPECT_EQ(refusal([&] { gc.set_clustering(Clustering(labels)); }),
             "draws = 2: must be >= the number of clusters, 3, so that each is drawn from");
 }

@@ -12,7 +12,8 @@ Targets:
 
 A CUDA build of torch links without CUDA: nothing here names libtorch_cuda. A program that wants device "cuda" loads
 libtorch_cuda.so at run time (it lies in LibTorch_LIBRARY_DIR, which is on the program's rpath).
-torch brings its own libgomp, found by torch's rpath; do not link the compiler's beside it.
+torch brings its own libgomp, found by torch's rpath, and LibTorch::LibTorch links that one, so that code compiled with
+-fopenmp (without it at::parallel_for is a plain loop) shares torch's threads; do not link the compiler's beside it.
 #]]
 
 set(GRADIST_TORCH_DIR "" CACHE PATH "Folder of LibTorch or of the wheel's torch package")
@@ -56,6 +57,13 @@ endif()
 if(LibTorch_CPU_LIBRARY)
   get_filename_component(LibTorch_LIBRARY_DIR "${LibTorch_CPU_LIBRARY}" DIRECTORY)
   get_filename_component(LibTorch_DIR "${LibTorch_LIBRARY_DIR}" DIRECTORY)
+  # The wheel calls it libgomp.so.1, an unpacked LibTorch libgomp-<hash>.so.1; a torch built here has the compiler's.
+  file(GLOB _libtorch_openmp "${LibTorch_LIBRARY_DIR}/libgomp*.so*")
+  if(_libtorch_openmp)
+    list(GET _libtorch_openmp 0 LibTorch_OPENMP_LIBRARY)
+  else()
+    set(LibTorch_OPENMP_LIBRARY gomp)
+  endif()
   find_library(LibTorch_PYTHON_LIBRARY torch_python PATHS "${LibTorch_LIBRARY_DIR}" NO_DEFAULT_PATH)
   set(_libtorch_config "${LibTorch_DIR}/share/cmake/Torch")
   if(EXISTS "${_libtorch_config}/TorchConfigVersion.cmake")
@@ -88,7 +96,7 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::LibTorch)
   set_target_properties(LibTorch::torch_cpu PROPERTIES IMPORTED_LOCATION "${LibTorch_CPU_LIBRARY}")
   set_target_properties(LibTorch::c10 PROPERTIES IMPORTED_LOCATION "${LibTorch_C10_LIBRARY}")
   add_library(LibTorch::LibTorch INTERFACE IMPORTED)
-  target_link_libraries(LibTorch::LibTorch INTERFACE LibTorch::torch_cpu LibTorch::c10)
+  target_link_libraries(LibTorch::LibTorch INTERFACE LibTorch::torch_cpu LibTorch::c10 "${LibTorch_OPENMP_LIBRARY}")
   target_include_directories(
     LibTorch::LibTorch SYSTEM INTERFACE "${LibTorch_INCLUDE_DIR}" "${LibTorch_INCLUDE_DIR}/torch/csrc/api/include"
   )

@@ -22,12 +22,13 @@ if(GRADIST_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   endif()
 endif()
 
+# Without -fopenmp at::parallel_for is a plain loop.
 # -fPIC for executables too: a precompiled header made with it is refused by a compilation without it.
 add_library(gradist_compile_flags INTERFACE)
 target_compile_options(
   gradist_compile_flags
   INTERFACE
-    "$<$<COMPILE_LANGUAGE:CXX>:-fPIC;-Wall;-Wextra;-Wpedantic;-Wshadow;-Wextra-semi;-Wnon-virtual-dtor;-Woverloaded-virtual>"
+    "$<$<COMPILE_LANGUAGE:CXX>:-fPIC;-fopenmp;-Wall;-Wextra;-Wpedantic;-Wshadow;-Wextra-semi;-Wnon-virtual-dtor;-Woverloaded-virtual>"
     "$<$<COMPILE_LANG_AND_ID:CXX,GNU>:-fpch-preprocess;-Wduplicated-cond;-Wlogical-op;-Wredundant-tags>"
     "$<$<AND:$<BOOL:${GRADIST_NATIVE}>,$<COMPILE_LANGUAGE:CXX>>:-march=native>"
 )

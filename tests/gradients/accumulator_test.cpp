@@ -3,9 +3,9 @@
 #include "support/factors.h"
 #include "support/property.h"
 #include "support/tensor_near.h"
+#include "support/threads.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
 #include <string>
 
@@ -18,6 +18,7 @@ using test::normal;
 using test::normal_factors;
 using test::pick;
 using test::tensor_near;
+using test::Threads;
 
 /// One position, a tied use, more positions than pairs are worth, and a formed gradient.
 GradientBatch batch_of(int64_t examples, uint64_t seed) {
@@ -148,18 +149,6 @@ TEST(MomentAccumulator, SumsFloatChunksInDouble) {
   }
   EXPECT_EQ(sums.sum()[0].item<double>(), 16777219.0);
 }
-
-/// Sets the number of threads and puts the former one back.
-class Threads {
- public:
-  explicit Threads(int count) : former_(at::get_num_threads()) { at::set_num_threads(count); }
-  ~Threads() { at::set_num_threads(former_); }
-  Threads(const Threads&) = delete;
-  Threads& operator=(const Threads&) = delete;
-
- private:
-  int former_;
-};
 
 // One parameter is large enough for several blocks of rows, one is not.
 TEST(MomentAccumulator, DoesNotDependOnTheNumberOfThreads) {

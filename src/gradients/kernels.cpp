@@ -1,0 +1,149 @@
+#include "gradients/kernels.h"
+
+#include "gradients/kernels_cpu.h"
+
+#include <ATen/OpMathType.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/bmm.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+
+namespace gradist::kernels {
+namespace {
+
+/// Sums are taken and returned in this type.
+at::ScalarType sum_type(const at::Tensor& factor) { return at::toOpMathType(factor.scalar_type()); }
+
+/// Two factors in one type: their own where it is the same, else that of the sums.
+struct Pair {
+  at::Tensor left, right;
+};
+Pair in_one_type(const at::Tensor& left, const at::Tensor& right) {
+  TORCH_INTERNAL_ASSERT(left.device() == right.device());
+  if (left.scalar_type() == right.scalar_type()) {
+    return {left, right};
+  }
+  const auto dtype = c10::promoteTypes(sum_type(left), sum_type(right));
+  return {left.to(dtype), right.to(dtype)};
+}
+
+Pair checked_factors(const at::Tensor& activations, const at::Tensor& backprops) {
+  TORCH_INTERNAL_ASSERT(activations.dim() == 3 && backprops.dim() == 3);
+  TORCH_INTERNAL_ASSERT(activations.size(0) == backprops.size(0) &&
+                        activations.size(1) == backprops.size(1));
+  return in_one_type(activations, backprops);
+}
+
+bool nothing_to_sum(const at::Tensor& activations, const at::Tensor& backprops) {
+  return activations.numel() == 0 || backprops.numel() == 0;
+}
+
+/// On a device that has no kernels of ours: the same sums by torch's operations.
+namespace by_operations {
+
+/// Positions of one Gram tile.
+constexpr int64_t kTilePositions = 512;
+
+/// Numbers in one tile of formed gradients.
+constexpr int64_t kTileElements = int64_t{1} << 24;
+
+at::Tensor gram_squared_norms(const at::Tensor& a, const at::Tensor& d) {
+  const auto examples = a.size(0), positions = a.size(1);
+  auto total = at::zeros({examples}, a.options().dtype(at::kDouble));
+  for (int64_t s = 0; s < positions; s += kTilePositions) {
+    for (int64_t t = s; t < positions; t += kTilePositions) {
+      const auto products = [&](const at::Tensor& factor) {
+        const auto rows = [&](int64_t begin) {
+          return factor.slice(1, begin, std::min(begin + kTilePositions, positions));
+        };
+        return at::bmm(rows(s), rows(t).transpose(1, 2));
+      };
+      total += (products(a) * products(d)).sum({1, 2}, /*keepdim=*/false, at::kDouble) *
+               (s == t ? 1 : 2);
+    }
+  }
+  return total;
+}
+
+Formed formed_squared_norms(const at::Tensor& a, const at::Tensor& d) {
+  const auto tile = std::max<int64_t>(1, kTileElements / (a.size(2) * d.size(2)));
+  Formed formed{at::zeros({a.size(0)}, a.options()),
+                at::zeros({d.size(2), a.size(2)}, a.options())};
+  for (int64_t begin = 0; begin < a.size(0); begin += tile) {
+    const auto end = std::min(begin + tile, a.size(0));
+    const auto gradients = at::bmm(d.slice(0, begin, end).transpose(1, 2), a.slice(0, begin, end));
+    formed.squared_norms.slice(0, begin, end).copy_(gradients.square().sum({1, 2}));
+    formed.sum += gradients.sum(0);
+  }
+  return formed;
+}
+
+}  // namespace by_operations
+}  // namespace
+
+at::Tensor gram_squared_norms(const at::Tensor& activations, const at::Tensor& backprops) {
+  const at::NoGradGuard no_grad;
+  const auto [a, d] = checked_factors(activations, backprops);
+  if (nothing_to_sum(a, d)) {
+    return at::zeros({a.size(0)}, a.options().dtype(sum_type(a)));
+  }
+  if (a.is_cpu()) {
+    return cpu::gram_squared_norms(a, d);
+  }
+  return by_operations::gram_squared_norms(a.to(sum_type(a)), d.to(sum_type(d))).to(sum_type(a));
+}
+
+Formed formed_squared_norms(const at::Tensor& activations, const at::Tensor& backprops) {
+  const at::NoGradGuard no_grad;
+  const auto [a, d] = checked_factors(activations, backprops);
+  if (nothing_to_sum(a, d)) {
+    const auto options = a.options().dtype(sum_type(a));
+    return {at::zeros({a.size(0)}, options), at::zeros({d.size(2), a.size(2)}, options)};
+  }
+  if (a.is_cpu()) {
+    return cpu::formed_squared_norms(a, d);
+  }
+  return by_operations::formed_squared_norms(a.to(sum_type(a)), d.to(sum_type(d)));
+}
+
+ScaleShift row_norm_gradients(const at::Tensor& x, const at::Tensor& backprops,
+                              const at::Tensor& mean, const at::Tensor& rstd) {
+  const at::NoGradGuard no_grad;
+  TORCH_INTERNAL_ASSERT(x.dim() == 3 && x.sizes() == backprops.sizes());
+  TORCH_INTERNAL_ASSERT(rstd.sizes() == x.sizes().slice(0, 2) &&
+                        (!mean.defined() || mean.sizes() == rstd.sizes()));
+  const auto [input, d] = in_one_type(x, backprops);
+  const auto dtype = sum_type(input);
+  const auto centre = mean.defined() ? mean.to(dtype).contiguous() : mean;
+  const auto factor = rstd.to(dtype).contiguous();
+  if (input.is_cpu()) {
+    return cpu::row_norm_gradients(input, d, centre, factor);
+  }
+  auto normalised = input.to(dtype);
+  if (centre.defined()) {
+    normalised = normalised - centre.unsqueeze(2);
+  }
+  return {(d.to(dtype) * normalised * factor.unsqueeze(2)).sum(1), d.sum(1, false, dtype)};
+}
+
+ScaleShift channel_norm_gradients(const at::Tensor& x, const at::Tensor& backprops,
+                                  const at::Tensor& mean, const at::Tensor& rstd) {
+  const at::NoGradGuard no_grad;
+  TORCH_INTERNAL_ASSERT(x.dim() == 3 && x.sizes() == backprops.sizes());
+  TORCH_INTERNAL_ASSERT(mean.dim() == 2 && rstd.sizes() == mean.sizes() &&
+                        mean.size(1) == x.size(1) &&
+                        (mean.size(0) == 1 || mean.size(0) == x.size(0)));
+  const auto [input, d] = in_one_type(x, backprops);
+  const auto dtype = sum_type(input);
+  const auto centre = mean.to(dtype).contiguous(), factor = rstd.to(dtype).contiguous();
+  if (input.is_cpu()) {
+    return cpu::channel_norm_gradients(input, d, centre, factor);
+  }
+  return {(d.to(dtype) * (input.to(dtype) - centre.unsqueeze(2))).sum(2) * factor,
+          d.sum(2, false, dtype)};
+}
+
+}  // namespace gradist::kernels

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <array>
+#include <cstdint>
+
+/// The sums over positions that torch has no good operation for, each with a CPU and a CUDA
+/// implementation chosen by the device of its arguments. B examples, S positions, I inputs, O
+/// outputs, C channels; a [B, S, I] activations, d [B, S, O] backprops of the *summed* loss, and
+///
+///   g_i = sum_s d_is a_is^T.
+///
+/// Factors are float64, float32, or bfloat16 and float16, whose products and sums are taken in
+/// float32. Results are float64 for float64 factors and float32 else. Any strides and any sizes, 0
+/// among them. The order of summation depends on shapes alone: not on the number of threads, not on
+/// the run.
+namespace gradist::kernels {
+
+/// ||g_i||^2 = sum_st <a_is, a_it> <d_is, d_it>, [B], from position Gram matrices in tiles of t >=
+/// s: memory for a tile, never S x S. B S^2 (I + O) / 2 multiply-adds.
+at::Tensor gram_squared_norms(const at::Tensor& activations, const at::Tensor& backprops);
+
+/// Squared norms of single gradients, and their sum.
+struct Formed {
+  at::Tensor squared_norms;  ///< ||g_i||^2, [B]
+  at::Tensor sum;            ///< sum_i g_i, [O, I]
+};
+
+/// Both from one formation of each g_i, a tile at a time that is squared and added to the sum where
+/// it stands (in registers): no B x O x I memory. B S I O multiply-adds, those of the sum alone.
+/// For few positions, where forming costs more than it gives, Gram matrices and one product.
+Formed formed_squared_norms(const at::Tensor& activations, const at::Tensor& backprops);
+
+/// Gradients of a normalisation's scale and shift parameters.
+struct ScaleShift {
+  at::Tensor scale;  ///< sum_s d_is x^_is with x^ = (x - mean) rstd the normalised input, [B, C]
+  at::Tensor shift;  ///< sum_s d_is, [B, C]
+};
+
+/// LayerNorm, RMSNorm: x and d [B, S, C], each row normalised by its mean and rstd (reciprocal
+/// standard deviation), [B, S]; an undefined mean is 0. One pass over memory.
+ScaleShift row_norm_gradients(const at::Tensor& x, const at::Tensor& backprops,
+                              const at::Tensor& mean, const at::Tensor& rstd);
+
+/// GroupNorm, InstanceNorm, BatchNorm in eval mode: x and d [B, C, S], each channel normalised by
+/// its mean and rstd, [B, C], or [1, C] for all examples. One pass over memory.
+ScaleShift channel_norm_gradients(const at::Tensor& x, const at::Tensor& backprops,
+                                  const at::Tensor& mean, const at::Tensor& rstd);
+
+}  // namespace gradist::kernels

@@ -1,0 +1,15 @@
+#pragma once
+
+#include "gradients/kernels.h"
+
+/// The CPU side of kernels.h: same functions, same contracts, checked arguments.
+namespace gradist::kernels::cpu {
+
+at::Tensor gram_squared_norms(const at::Tensor& activations, const at::Tensor& backprops);
+Formed formed_squared_norms(const at::Tensor& activations, const at::Tensor& backprops);
+ScaleShift row_norm_gradients(const at::Tensor& x, const at::Tensor& backprops,
+                              const at::Tensor& mean, const at::Tensor& rstd);
+ScaleShift channel_norm_gradients(const at::Tensor& x, const at::Tensor& backprops,
+                                  const at::Tensor& mean, const at::Tensor& rstd);
+
+}  // namespace gradist::kernels::cpu

@@ -1,0 +1,302 @@
+#include "gradients/kernels.h"
+
+#include "support/devices.h"
+#include "support/kernel_twins.h"
+#include "support/problems.h"
+#include "support/property.h"
+#include "support/tensor_near.h"
+#include "support/threads.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <ostream>
+#include <vector>
+
+namespace gradist {
+namespace {
+
+using kernels::Formed;
+using kernels::ScaleShift;
+using test::any_between;
+using test::normal;
+using test::OnDevice;
+using test::tensor_near;
+using test::Threads;
+namespace twins = test::twins;
+
+class Kernels : public OnDevice {};
+INSTANTIATE_TEST_SUITE_P(Devices, Kernels, test::all_devices(), test::device_name);
+
+constexpr at::ScalarType kTypes[] = {at::kDouble, at::kFloat, at::kBFloat16, at::kHalf};
+
+/// What the engine promises: 1e-10 in float64, of which a single sum gets a hundredth, and 1e-5 for
+/// sums in float32.
+double tolerance(at::ScalarType type) { return type == at::kDouble ? 1e-12 : 1e-5; }
+
+at::ScalarType result_type(at::ScalarType type) {
+  return type == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+/// Factors of given sizes; the twin sees the same numbers, rounded to `type`.
+struct Factors {
+  at::Tensor a, d;
+};
+Factors factors(int64_t B, int64_t S, int64_t I, int64_t O, at::ScalarType type,
+                at::DeviceType device, uint64_t seed = 1) {
+  return {normal({B, S, I}, 2 * seed).to(device, type),
+          normal({B, S, O}, 2 * seed + 1).to(device, type)};
+}
+
+/// A sum of n terms of either sign amounts to about the root of the sum of their squares, whatever
+/// cancels: the scale of its rounding errors.
+double norm_scale(const Factors& f) {
+  const auto squares = [](const at::Tensor& x) { return twins::wide(x).square().sum(2); };
+  return test::largest((squares(f.a) * squares(f.d)).sum(1));
+}
+double sum_scale(const Factors& f) {
+  return std::sqrt(
+      test::largest(twins::gradients(twins::wide(f.a).square(), twins::wide(f.d).square()).sum(0)));
+}
+
+::testing::AssertionResult all_of(const std::vector<::testing::AssertionResult>& results) {
+  for (const auto& result : results) {
+    if (!result) return result;
+  }
+  return ::testing::AssertionSuccess();
+}
+
+::testing::AssertionResult typed_near(const at::Tensor& actual, const at::Tensor& expected,
+                                      at::ScalarType type, double scale) {
+  if (actual.scalar_type() != result_type(type)) {
+    return ::testing::AssertionFailure() << "result is " << actual.scalar_type();
+  }
+  return tensor_near(actual.to(at::kCPU), expected, tolerance(type), scale);
+}
+
+::testing::AssertionResult gram_is_right(const Factors& f) {
+  return typed_near(kernels::gram_squared_norms(f.a, f.d), twins::formed(f.a, f.d).squared_norms,
+                    f.a.scalar_type(), norm_scale(f));
+}
+
+::testing::AssertionResult formed_is_right(const Factors& f) {
+  const auto actual = kernels::formed_squared_norms(f.a, f.d);
+  const auto expected = twins::formed(f.a, f.d);
+  return all_of(
+      {typed_near(actual.squared_norms, expected.squared_norms, f.a.scalar_type(), norm_scale(f)),
+       typed_near(actual.sum, expected.sum, f.a.scalar_type(), sum_scale(f))});
+}
+
+struct Shape {
+  int64_t B, S, I, O;
+};
+std::ostream& operator<<(std::ostream& out, const Shape& shape) {
+  return out << "B " << shape.B << " S " << shape.S << " I " << shape.I << " O " << shape.O;
+}
+
+// Single positions, outputs and inputs; whole tiles and one past them; several blocks of positions,
+// inputs and outputs; nothing at all.
+const std::vector<Shape> kShapes{
+    {3, 1, 5, 4},     {2, 7, 1, 9},     {5, 3, 17, 1},    {1, 1, 1, 1},     {2, 2, 33, 9},
+    {3, 64, 32, 16},  {2, 65, 33, 17},  {2, 257, 40, 24}, {1, 300, 300, 7}, {2, 40, 20, 300},
+    {17, 12, 31, 15}, {1, 513, 64, 64}, {2, 129, 3, 2},   {0, 3, 4, 5},     {3, 0, 4, 5},
+    {2, 3, 0, 5},     {2, 3, 4, 0}};
+
+TEST_P(Kernels, GramSquaredNorms) {
+  for (const auto type : kTypes) {
+    for (const auto& [B, S, I, O] : kShapes) {
+      EXPECT_TRUE(gram_is_right(factors(B, S, I, O, type, GetParam())))
+          << type << " " << Shape{B, S, I, O};
+    }
+  }
+}
+
+TEST_P(Kernels, FormedSquaredNorms) {
+  for (const auto type : kTypes) {
+    for (const auto& [B, S, I, O] : kShapes) {
+      EXPECT_TRUE(formed_is_right(factors(B, S, I, O, type, GetParam())))
+          << type << " " << Shape{B, S, I, O};
+    }
+  }
+}
+
+TEST_P(Kernels, SquaredNormsOfAnyShape) {
+  EXPECT_TRUE(rc::check("squared norms of any shape", [&] {
+    const auto type = kTypes[any_between(0, 3)];
+    const auto f =
+        factors(any_between(0, 9), any_between(0, 90), any_between(0, 70), any_between(0, 40), type,
+                GetParam(), static_cast<uint64_t>(any_between(0, 1'000'000)));
+    RC_ASSERT(static_cast<bool>(gram_is_right(f)));
+    RC_ASSERT(static_cast<bool>(formed_is_right(f)));
+  }));
+}
+
+// Channels-first factors, slices, broadcast ones: no tensor needs to be contiguous, nor of one
+// type.
+TEST_P(Kernels, SquaredNormsOfAnyStridesAndMixedTypes) {
+  for (const auto type : {at::kDouble, at::kFloat, at::kBFloat16}) {
+    const auto whole = factors(6, 40, 48, 36, type, GetParam());
+    const std::vector<Factors> views{
+        {normal({6, 48, 40}, 8).to(GetParam(), type).transpose(1, 2),
+         normal({6, 36, 40}, 9).to(GetParam(), type).transpose(1, 2)},
+        {whole.a.slice(0, 0, 6, 2).slice(2, 3, 20), whole.d.slice(0, 0, 6, 2).slice(2, 1, 36, 3)},
+        {at::ones({1, 1, 1}, whole.a.options()).expand({6, 40, 1}), whole.d},
+        {whole.a.transpose(0, 1).contiguous().transpose(0, 1), whole.d},
+    };
+    for (size_t v = 0; v < views.size(); ++v) {
+      EXPECT_TRUE(gram_is_right(views[v])) << type << " view " << v;
+      EXPECT_TRUE(formed_is_right(views[v])) << type << " view " << v;
+    }
+  }
+  auto mixed = factors(3, 20, 16, 24, at::kFloat, GetParam());
+  mixed.d = mixed.d.to(at::kBFloat16);
+  EXPECT_TRUE(formed_is_right(mixed));
+  EXPECT_TRUE(gram_is_right(mixed));
+}
+
+TEST_P(Kernels, SquaredNormsAreTheSameInEveryRun) {
+  const auto f = factors(9, 70, 90, 70, at::kFloat, GetParam());
+  const auto run = [&](int threads) {
+    const Threads scope(threads);
+    const auto formed = kernels::formed_squared_norms(f.a, f.d);
+    return ParameterList{kernels::gram_squared_norms(f.a, f.d), formed.squared_norms, formed.sum};
+  };
+  const auto first = run(1);
+  EXPECT_TRUE(test::same_bits(run(1), first));
+  EXPECT_TRUE(test::same_bits(run(2), first));
+}
+
+// ---- normalisation layers
+
+struct Normalised {
+  at::Tensor x, d, mean, rstd;
+};
+
+::testing::AssertionResult near(const ScaleShift& actual, const ScaleShift& expected,
+                                const ScaleShift& squares, at::ScalarType type) {
+  return all_of(
+      {typed_near(actual.scale, expected.scale, type, std::sqrt(test::largest(squares.scale))),
+       typed_near(actual.shift, expected.shift, type, std::sqrt(test::largest(squares.shift)))});
+}
+
+/// Inputs [B, S, C] of LayerNorm, or without a mean of RMSNorm.
+Normalised row_inputs(int64_t B, int64_t S, int64_t C, bool with_mean, at::ScalarType type,
+                      at::DeviceType device, uint64_t seed = 1) {
+  const auto place = [&](const at::Tensor& x, at::ScalarType t) { return x.to(device, t); };
+  return {place(normal({B, S, C}, 4 * seed) + 1, type),
+          place(normal({B, S, C}, 4 * seed + 1), type),
+          with_mean ? place(normal({B, S}, 4 * seed + 2), result_type(type)) : at::Tensor(),
+          place(normal({B, S}, 4 * seed + 3).exp(), result_type(type))};
+}
+
+::testing::AssertionResult row_norm_is_right(const Normalised& n) {
+  const auto x = twins::wide(n.x);
+  const auto centred = n.mean.defined() ? x - twins::wide(n.mean).unsqueeze(2) : x;
+  return near(kernels::row_norm_gradients(n.x, n.d, n.mean, n.rstd),
+              twins::row_norm(n.x, n.d, n.mean, n.rstd),
+              twins::row_norm(centred.square(), twins::wide(n.d).square(), {},
+                              twins::wide(n.rstd).square()),
+              n.x.scalar_type());
+}
+
+TEST_P(Kernels, RowNormGradients) {
+  const std::vector<std::vector<int64_t>> shapes{{3, 5, 7},    {2, 1, 1},   {1, 130, 64},
+                                                 {4, 129, 33}, {2, 300, 5}, {0, 3, 4},
+                                                 {2, 0, 4},    {2, 3, 0},   {2, 9, 1100}};
+  for (const auto type : kTypes) {
+    for (const auto& shape : shapes) {
+      for (const bool with_mean : {true, false}) {
+        EXPECT_TRUE(row_norm_is_right(
+            row_inputs(shape[0], shape[1], shape[2], with_mean, type, GetParam())))
+            << type << " " << shape << " mean " << with_mean;
+      }
+    }
+  }
+}
+
+/// Inputs [B, C, S] of GroupNorm, or with one mean for all examples of BatchNorm in eval mode.
+Normalised channel_inputs(int64_t B, int64_t C, int64_t S, bool own, at::ScalarType type,
+                          at::DeviceType device, uint64_t seed = 1) {
+  const auto place = [&](const at::Tensor& x, at::ScalarType t) { return x.to(device, t); };
+  const auto rows = own ? B : 1;
+  return {place(normal({B, C, S}, 4 * seed) + 1, type),
+          place(normal({B, C, S}, 4 * seed + 1), type),
+          place(normal({rows, C}, 4 * seed + 2), result_type(type)),
+          place(normal({rows, C}, 4 * seed + 3).exp(), result_type(type))};
+}
+
+::testing::AssertionResult channel_norm_is_right(const Normalised& n) {
+  const auto centred = twins::wide(n.x) - twins::wide(n.mean).unsqueeze(2);
+  return near(
+      kernels::channel_norm_gradients(n.x, n.d, n.mean, n.rstd),
+      twins::channel_norm(n.x, n.d, n.mean, n.rstd),
+      twins::channel_norm(centred.square(), twins::wide(n.d).square(),
+                          at::zeros_like(twins::wide(n.mean)), twins::wide(n.rstd).square()),
+      n.x.scalar_type());
+}
+
+TEST_P(Kernels, ChannelNormGradients) {
+  const std::vector<std::vector<int64_t>> shapes{{3, 5, 7},  {2, 1, 1}, {1, 6, 2100}, {4, 33, 64},
+                                                 {2, 3, 65}, {0, 3, 4}, {2, 0, 4},    {2, 3, 0}};
+  for (const auto type : kTypes) {
+    for (const auto& shape : shapes) {
+      for (const bool own : {true, false}) {
+        EXPECT_TRUE(channel_norm_is_right(
+            channel_inputs(shape[0], shape[1], shape[2], own, type, GetParam())))
+            << type << " " << shape << " own mean " << own;
+      }
+    }
+  }
+}
+
+TEST_P(Kernels, NormGradientsOfAnyShape) {
+  EXPECT_TRUE(rc::check("norm gradients of any shape", [&] {
+    const auto type = kTypes[any_between(0, 3)];
+    const auto B = any_between(0, 6), S = any_between(0, 200), C = any_between(0, 80);
+    const bool flag = any_between(0, 1) == 1;
+    const auto seed = static_cast<uint64_t>(any_between(0, 1'000'000));
+    RC_ASSERT(
+        static_cast<bool>(row_norm_is_right(row_inputs(B, S, C, flag, type, GetParam(), seed))));
+    RC_ASSERT(static_cast<bool>(
+        channel_norm_is_right(channel_inputs(B, C, S, flag, type, GetParam(), seed))));
+  }));
+}
+
+TEST_P(Kernels, NormGradientsOfAnyStridesAndMixedTypes) {
+  auto rows = row_inputs(4, 12, 10, true, at::kFloat, GetParam());
+  rows.x = rows.x.transpose(1, 2).contiguous().transpose(1, 2);
+  rows.mean = rows.mean.t().contiguous().t();
+  EXPECT_TRUE(row_norm_is_right(rows));
+  rows.d = rows.d.to(at::kBFloat16);
+  EXPECT_TRUE(row_norm_is_right(rows));
+  auto channels = channel_inputs(4, 12, 10, true, at::kFloat, GetParam());
+  channels.d = channels.d.transpose(1, 2).contiguous().transpose(1, 2);
+  EXPECT_TRUE(channel_norm_is_right(channels));
+  channels.x = channels.x.to(at::kHalf);
+  EXPECT_TRUE(channel_norm_is_right(channels));
+}
+
+// A plain running sum of float32 would be off by up to S 2^-24 = 6e-3 of the terms, which all have
+// one sign here.
+TEST_P(Kernels, NormGradientsKeepTheirDigitsOverLongSequences) {
+  constexpr int64_t kPositions = 100'000;
+  auto rows = row_inputs(1, kPositions, 3, true, at::kFloat, GetParam());
+  rows.mean.fill_(-3);
+  rows.d = rows.d.abs() + 0.1;
+  const auto by_row = kernels::row_norm_gradients(rows.x, rows.d, rows.mean, rows.rstd);
+  const auto expected_by_row = twins::row_norm(rows.x, rows.d, rows.mean, rows.rstd);
+  EXPECT_TRUE(tensor_near(by_row.scale.to(at::kCPU), expected_by_row.scale, 1e-5));
+  EXPECT_TRUE(tensor_near(by_row.shift.to(at::kCPU), expected_by_row.shift, 1e-5));
+
+  auto channels = channel_inputs(1, 3, kPositions, true, at::kFloat, GetParam());
+  channels.mean.fill_(-3);
+  channels.d = channels.d.abs() + 0.1;
+  const auto by_channel =
+      kernels::channel_norm_gradients(channels.x, channels.d, channels.mean, channels.rstd);
+  const auto expected = twins::channel_norm(channels.x, channels.d, channels.mean, channels.rstd);
+  EXPECT_TRUE(tensor_near(by_channel.scale.to(at::kCPU), expected.scale, 1e-5));
+  EXPECT_TRUE(tensor_near(by_channel.shift.to(at::kCPU), expected.shift, 1e-5));
+}
+
+}  // namespace
+}  // namespace gradist

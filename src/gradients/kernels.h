@@ -48,4 +48,16 @@ ScaleShift row_norm_gradients(const at::Tensor& x, const at::Tensor& backprops,
 ScaleShift channel_norm_gradients(const at::Tensor& x, const at::Tensor& backprops,
                                   const at::Tensor& mean, const at::Tensor& rstd);
 
+/// A 2-d convolution, (vertical, horizontal) each; the 1-d one has height 1.
+struct ConvGeometry {
+  std::array<int64_t, 2> kernel{1, 1}, stride{1, 1}, padding{0, 0}, dilation{1, 1};
+  int64_t groups = 1;
+};
+
+/// The same pair for the weight [O, C / groups, kernel] of a convolution of x [B, C, H, W] with
+/// backprops [B, O, H', W'], of any of which only tiles are unfolded. Without `with_sum` the sum is
+/// undefined. B O (C / groups) kernel H' W' multiply-adds.
+Formed conv_squared_norms(const at::Tensor& x, const at::Tensor& backprops,
+                          const ConvGeometry& geometry, bool with_sum = true);
+
 }  // namespace gradist::kernels

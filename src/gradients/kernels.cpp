@@ -119,6 +119,32 @@ Formed conv_squared_norms(const at::Tensor& x, const at::Tensor& d, const ConvGe
   return {at::cat(norms), sum};
 }
 
+void add_segment(at::Tensor total, const at::Tensor& segment_squares, const SegmentWeights& weights,
+                 const RunningSums& sums, const at::Tensor& squared_norm) {
+  sums.sum.add_(total, weights.visit);
+  if (!weights.whole) {
+    total = total + sums.open;
+    sums.open.copy_(total);
+  }
+  if (weights.last) {
+    squared_norm.copy_(total.square().sum());
+    sums.open.zero_();
+  } else {
+    squared_norm.zero_();
+  }
+  if (!sums.squares.defined()) {
+    return;
+  }
+  const auto squares = segment_squares.to(at::kDouble);
+  sums.squares.add_(squares, weights.visit);
+  if (sums.within.defined()) {
+    sums.within.add_(squares, weights.within);
+    if (weights.last) {
+      sums.within.sub_(total.square(), weights.within / weights.visited);
+    }
+  }
+}
+
 }  // namespace by_operations
 }  // namespace
 
@@ -245,6 +271,26 @@ Formed conv_squared_norms(const at::Tensor& x, const at::Tensor& backprops,
     formed = by_operations::conv_squared_norms(input.to(options), d.to(options), geometry);
   }
   return {formed.squared_norms, with_sum ? formed.sum.reshape(shape) : at::Tensor()};
+}
+
+void add_segment(const at::Tensor& segment_sum, const at::Tensor& segment_squares,
+                 const SegmentWeights& weights, const RunningSums& sums,
+                 const at::Tensor& squared_norm) {
+  const at::NoGradGuard no_grad;
+  TORCH_INTERNAL_ASSERT(sums.squares.defined() == segment_squares.defined() &&
+                        (sums.squares.defined() || !sums.within.defined()));
+  TORCH_INTERNAL_ASSERT(segment_sum.numel() == sums.sum.numel() &&
+                        segment_sum.device() == sums.sum.device());
+  if (segment_sum.is_cpu()) {
+    return cpu::add_segment(segment_sum, segment_squares, weights, sums, squared_norm);
+  }
+#ifdef GRADIST_CUDA
+  if (segment_sum.is_cuda()) {
+    return cuda::add_segment(segment_sum, segment_squares, weights, sums, squared_norm);
+  }
+#endif
+  by_operations::add_segment(segment_sum.to(at::kDouble), segment_squares, weights, sums,
+                             squared_norm);
 }
 
 }  // namespace gradist::kernels

@@ -484,6 +484,48 @@ Formed conv(const at::Tensor& x, const at::Tensor& d, const ConvGeometry& geomet
   return form<T>(gradient, x.options().dtype(c10::CppTypeToScalarType<T>::value), with_sum);
 }
 
+// ---- running sums
+
+/// The running sums' memory; null where not wanted.
+struct SumPointers {
+  double *sum, *squares, *within, *open;
+};
+
+/// A thread a coordinate. Each block's part of ||S_k||^2 goes to norms [blocks].
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    segment_kernel(const T* segment_sum, const T* segment_squares, int64_t count,
+                   SegmentWeights weights, SumPointers sums, double* norms) {
+  double norm = 0;
+  const auto threads = static_cast<int64_t>(gridDim.x) * kThreads;
+  for (int64_t j = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; j < count;
+       j += threads) {
+    double total = static_cast<double>(segment_sum[j]);
+    sums.sum[j] += weights.visit * total;
+    if (!weights.whole) {
+      total += sums.open[j];
+      sums.open[j] = weights.last ? 0.0 : total;
+    }
+    norm += total * total;
+    if (sums.squares != nullptr) {
+      const auto square = static_cast<double>(segment_squares[j]);
+      sums.squares[j] += weights.visit * square;
+      if (sums.within != nullptr) {
+        const double mean_part = weights.last ? total * total / weights.visited : 0.0;
+        sums.within[j] += weights.within * (square - mean_part);
+      }
+    }
+  }
+  norm = block_sum(norm);
+  if (threadIdx.x == 0) {
+    norms[blockIdx.x] = weights.last ? norm : 0.0;
+  }
+}
+
+double* numbers(const at::Tensor& tensor) {
+  return tensor.defined() ? tensor.data_ptr<double>() : nullptr;
+}
+
 }  // namespace
 
 #define GRADIST_DISPATCH(TYPE, ...) \
@@ -533,6 +575,27 @@ Formed conv_squared_norms(const at::Tensor& x, const at::Tensor& backprops,
   return GRADIST_DISPATCH(x.scalar_type(), [&] {
     return conv<scalar_t>(x.contiguous(), backprops.contiguous(), geometry, with_sum);
   });
+}
+
+void add_segment(const at::Tensor& segment_sum, const at::Tensor& segment_squares,
+                 const SegmentWeights& weights, const RunningSums& sums,
+                 const at::Tensor& squared_norm) {
+  const c10::cuda::CUDAGuard guard(segment_sum.device());
+  const auto sum = segment_sum.contiguous();
+  const auto squares = segment_squares.defined() ? segment_squares.contiguous() : segment_squares;
+  const auto blocks =
+      std::min(std::max<int64_t>(1, divided_up(sum.numel(), kThreads)), 2 * kBusyBlocks);
+  const at::Tensor norms = at::empty({blocks}, sum.options().dtype(at::kDouble));
+  const SumPointers pointers{numbers(sums.sum), numbers(sums.squares), numbers(sums.within),
+                             numbers(sums.open)};
+  AT_DISPATCH_FLOATING_TYPES(sum.scalar_type(), "gradist::kernels", [&] {
+    segment_kernel<<<blocks_for(blocks), kThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(
+        sum.const_data_ptr<scalar_t>(),
+        squares.defined() ? squares.const_data_ptr<scalar_t>() : nullptr, sum.numel(), weights,
+        pointers, norms.data_ptr<double>());
+  });
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  squared_norm.copy_(norms.sum());
 }
 
 }  // namespace gradist::kernels::cuda

@@ -60,4 +60,26 @@ struct ConvGeometry {
 Formed conv_squared_norms(const at::Tensor& x, const at::Tensor& backprops,
                           const ConvGeometry& geometry, bool with_sum = true);
 
+/// What one segment of a stratum k adds to running sums, see MomentAccumulator.
+struct SegmentWeights {
+  double visit = 1;    ///< u_k
+  double within = 0;   ///< c_k
+  double visited = 1;  ///< n_k
+  bool whole = true;   ///< the segment is the whole stratum
+  bool last = true;    ///< the stratum ends here
+};
+
+/// Running sums of n coordinates, float64 [n] contiguous each, undefined where not wanted; `open`
+/// is the S_k of a stratum that earlier segments began.
+struct RunningSums {
+  at::Tensor sum, squares, within, open;
+};
+
+/// Adds a segment's sums S_j and Q_j, float64 or float32 [n] on the sums' device (Q undefined where
+/// `squares` is). Sets `squared_norm`, float64 [] there, to ||S_k||^2 of these coordinates if the
+/// stratum ends here and to 0 else.
+void add_segment(const at::Tensor& segment_sum, const at::Tensor& segment_squares,
+                 const SegmentWeights& weights, const RunningSums& sums,
+                 const at::Tensor& squared_norm);
+
 }  // namespace gradist::kernels

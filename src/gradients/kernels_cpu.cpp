@@ -415,6 +415,41 @@ GRADIST_INLINE ChannelSums channel_sums(const Source* x, const Source* d, T mean
   return sums;
 }
 
+// ---- running sums
+
+/// null where not wanted.
+double* numbers(const at::Tensor& tensor) {
+  return tensor.defined() ? tensor.data_ptr<double>() : nullptr;
+}
+
+template <typename T>
+double add_segment(const T* segment_sum, const T* segment_squares, int64_t count,
+                   const SegmentWeights& weights, const RunningSums& sums) {
+  double *const sum = numbers(sums.sum), *const squares = numbers(sums.squares),
+                *const within = numbers(sums.within), *const open = numbers(sums.open);
+  double squared_norm = 0;
+  for (int64_t j = 0; j < count; ++j) {
+    double total = static_cast<double>(segment_sum[j]);
+    sum[j] += weights.visit * total;
+    if (!weights.whole) {
+      total = open[j] += total;
+    }
+    squared_norm += total * total;
+    if (squares != nullptr) {
+      const auto square = static_cast<double>(segment_squares[j]);
+      squares[j] += weights.visit * square;
+      if (within != nullptr) {
+        const double mean_part = weights.last ? total * total / weights.visited : 0.0;
+        within[j] += weights.within * (square - mean_part);
+      }
+    }
+    if (!weights.whole && weights.last) {
+      open[j] = 0;
+    }
+  }
+  return weights.last ? squared_norm : 0.0;
+}
+
 // ---- one function an instruction set
 
 /// The hot functions for factors of type Source, compiled for one instruction set.
@@ -783,6 +818,19 @@ ScaleShift channel_norm_gradients(const at::Tensor& x, const at::Tensor& backpro
                                   const at::Tensor& mean, const at::Tensor& rstd) {
   return GRADIST_DISPATCH(x.scalar_type(), [&] {
     return channel_norm<scalar_t>(x.contiguous(), backprops.contiguous(), mean, rstd);
+  });
+}
+
+void add_segment(const at::Tensor& segment_sum, const at::Tensor& segment_squares,
+                 const SegmentWeights& weights, const RunningSums& sums,
+                 const at::Tensor& squared_norm) {
+  AT_DISPATCH_FLOATING_TYPES(segment_sum.scalar_type(), "gradist::kernels", [&] {
+    const auto sum = segment_sum.contiguous();
+    const auto squares = segment_squares.defined() ? segment_squares.contiguous() : segment_squares;
+    *squared_norm.data_ptr<double>() =
+        add_segment<scalar_t>(sum.const_data_ptr<scalar_t>(),
+                              squares.defined() ? squares.const_data_ptr<scalar_t>() : nullptr,
+                              sum.numel(), weights, sums);
   });
 }
 

@@ -14,5 +14,8 @@ ScaleShift channel_norm_gradients(const at::Tensor& x, const at::Tensor& backpro
                                   const at::Tensor& mean, const at::Tensor& rstd);
 Formed conv_squared_norms(const at::Tensor& x, const at::Tensor& backprops,
                           const ConvGeometry& geometry, bool with_sum);
+void add_segment(const at::Tensor& segment_sum, const at::Tensor& segment_squares,
+                 const SegmentWeights& weights, const RunningSums& sums,
+                 const at::Tensor& squared_norm);
 
 }  // namespace gradist::kernels::cuda

@@ -369,5 +369,45 @@ TEST_P(Kernels, NormGradientsKeepTheirDigitsOverLongSequences) {
   EXPECT_TRUE(tensor_near(by_channel.shift.to(at::kCPU), expected.shift, 1e-5));
 }
 
+// ---- running sums
+
+// Two strata, the first cut into two segments: what MomentAccumulator's formulas say.
+TEST_P(Kernels, AddSegment) {
+  for (const auto type : {at::kDouble, at::kFloat}) {
+    for (const bool with_squares : {true, false}) {
+      constexpr int64_t kCoordinates = 100'003;
+      const auto options = at::TensorOptions(GetParam()).dtype(at::kDouble);
+      const auto zeros = [&] { return at::zeros({kCoordinates}, options); };
+      const auto S = normal({3, kCoordinates}, 5).to(GetParam(), type);
+      const auto Q = normal({3, kCoordinates}, 6).square().to(GetParam(), type);
+      const kernels::RunningSums sums{zeros(), with_squares ? zeros() : at::Tensor(),
+                                      with_squares ? zeros() : at::Tensor(), zeros()};
+      const auto norms = at::full({3}, -1, options);
+      const std::vector<kernels::SegmentWeights> weights{
+          {.visit = 2, .within = 3, .visited = 5, .whole = false, .last = false},
+          {.visit = 2, .within = 3, .visited = 5, .whole = false, .last = true},
+          {.visit = 0.5, .within = 1, .visited = 4}};
+      for (int64_t s = 0; s < 3; ++s) {
+        kernels::add_segment(S[s], with_squares ? Q[s] : at::Tensor(),
+                             weights[static_cast<size_t>(s)], sums, norms[s]);
+      }
+      const auto s = twins::wide(S), q = twins::wide(Q);
+      const auto first = s[0] + s[1];
+      EXPECT_TRUE(tensor_near(sums.sum.to(at::kCPU), 2 * first + 0.5 * s[2], 1e-14));
+      EXPECT_EQ(sums.open.abs().max().item<double>(), 0.0);
+      EXPECT_TRUE(tensor_near(
+          norms.to(at::kCPU),
+          at::stack({at::zeros({}, at::kDouble), first.square().sum(), s[2].square().sum()}),
+          1e-12));
+      if (with_squares) {
+        EXPECT_TRUE(tensor_near(sums.squares.to(at::kCPU), 2 * (q[0] + q[1]) + 0.5 * q[2], 1e-14));
+        EXPECT_TRUE(tensor_near(sums.within.to(at::kCPU),
+                                3 * (q[0] + q[1] - first.square() / 5) + q[2] - s[2].square() / 4,
+                                1e-14));
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace gradist

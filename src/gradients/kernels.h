@@ -48,4 +48,38 @@ ScaleShift row_norm_gradients(const at::Tensor& x, const at::Tensor& backprops,
 ScaleShift channel_norm_gradients(const at::Tensor& x, const at::Tensor& backprops,
                                   const at::Tensor& mean, const at::Tensor& rstd);
 
+/// A 2-d convolution, (vertical, horizontal) each; the 1-d one has height 1.
+struct ConvGeometry {
+  std::array<int64_t, 2> kernel{1, 1}, stride{1, 1}, padding{0, 0}, dilation{1, 1};
+  int64_t groups = 1;
+};
+
+/// The same pair for the weight [O, C / groups, kernel] of a convolution of x [B, C, H, W] with
+/// backprops [B, O, H', W'], of any of which only tiles are unfolded. Without `with_sum` the sum is
+/// undefined. B O (C / groups) kernel H' W' multiply-adds.
+Formed conv_squared_norms(const at::Tensor& x, const at::Tensor& backprops,
+                          const ConvGeometry& geometry, bool with_sum = true);
+
+/// What one segment of a stratum k adds to running sums, see MomentAccumulator.
+struct SegmentWeights {
+  double visit = 1;    ///< u_k
+  double within = 0;   ///< c_k
+  double visited = 1;  ///< n_k
+  bool whole = true;   ///< the segment is the whole stratum
+  bool last = true;    ///< the stratum ends here
+};
+
+/// Running sums of n coordinates, float64 [n] contiguous each, undefined where not wanted; `open`
+/// is the S_k of a stratum that earlier segments began.
+struct RunningSums {
+  at::Tensor sum, squares, within, open;
+};
+
+/// Adds a segment's sums S_j and Q_j, float64 or float32 [n] on the sums' device (Q undefined where
+/// `squares` is). Sets `squared_norm`, float64 [] there, to ||S_k||^2 of these coordinates if the
+/// stratum ends here and to 0 else.
+void add_segment(const at::Tensor& segment_sum, const at::Tensor& segment_squares,
+                 const SegmentWeights& weights, const RunningSums& sums,
+                 const at::Tensor& squared_norm);
+
 }  // namespace gradist::kernels

@@ -59,10 +59,60 @@ constexpr int64_t kLeastItems = 16;
 /// Positions of one Gram tile; two such strips of rows stay in L2.
 constexpr int64_t kGramBlock = 128;
 
+/// Bytes of rows that a Gram tile keeps in L1.
+constexpr int64_t kStripBytes = int64_t{24} << 10;
+
+/// Multiply-adds worth a thread.
+constexpr int64_t kGrain = int64_t{1} << 20;
+
 /// Rows whose terms are summed in T before they go to float64.
 constexpr int64_t kNormRows = 128;
 
 int64_t divided_up(int64_t x, int64_t y) { return (x + y - 1) / y; }
+
+/// Items for one thread at least, each of `work` multiply-adds.
+int64_t grain(int64_t work) { return divided_up(kGrain, std::max<int64_t>(1, work)); }
+
+// ---- panels
+
+/// A matrix [rows, columns] of any strides.
+template <typename Source>
+struct Matrix {
+  const Source* data;
+  int64_t rows, columns, row_stride, column_stride;
+
+  const Source* at(int64_t row, int64_t column) const {
+    return data + row * row_stride + column * column_stride;
+  }
+};
+
+/// Copies rows [row, row + depth) and columns [column, column + count) into panels of `width`
+/// columns, each [depth, width], zeros past the end.
+template <typename Source, typename T, int64_t width>
+GRADIST_INLINE void pack(const Matrix<Source>& from, int64_t row, int64_t depth, int64_t column,
+                         int64_t count, T* __restrict to) {
+  for (int64_t done = 0; done < count; done += width, to += depth * width) {
+    const auto filled = std::min(width, count - done);
+    const Source* source = from.at(row, column + done);
+    if (filled == width && from.column_stride == 1) {
+      for (int64_t k = 0; k < depth; ++k) {
+#pragma GCC unroll 1
+        for (int64_t c = 0; c < width; ++c) {
+          to[k * width + c] = static_cast<T>(source[k * from.row_stride + c]);
+        }
+      }
+      continue;
+    }
+    if (filled < width) {
+      std::fill_n(to, depth * width, T(0));
+    }
+    for (int64_t c = 0; c < filled; ++c) {
+      for (int64_t k = 0; k < depth; ++k) {
+        to[k * width + c] = static_cast<T>(source[k * from.row_stride + c * from.column_stride]);
+      }
+    }
+  }
+}
 
 // ---- formed gradients
 
@@ -144,81 +194,155 @@ struct Rows {
   const T* row(int64_t r) const { return data + std::min(r, rows - 1) * stride; }
 };
 
-/// The inner products of n x n rows; rows past the end repeat the last one.
-template <typename T, typename Tile, int64_t n>
-GRADIST_INLINE void inner_products(const Rows<T>& left, int64_t s, const Rows<T>& right, int64_t t,
-                                   double (&products)[n][n]) {
-  using Vector = typename VectorOf<T, Tile::kBytes>::Type;
-  using Memory = typename VectorOf<T, Tile::kBytes>::Unaligned;
+/// Adds up the lanes of `count` vectors, a power of two: neighbouring lanes of two vectors make one
+/// vector of half sums, again and again, until lane i % lanes of vector i / lanes is the sum of
+/// vector i.
+template <typename T, typename Tile, int64_t count>
+GRADIST_INLINE void add_lanes(typename VectorOf<T, Tile::kBytes>::Type (&vectors)[count]) {
+  using Index = std::conditional_t<sizeof(T) == 8, int64_t, int32_t>;
+  using Places = typename VectorOf<Index, Tile::kBytes>::Type;
   constexpr int64_t kLanes = Tile::kBytes / static_cast<int64_t>(sizeof(T));
-  const T *x[n], *y[n];
-  for (int64_t r = 0; r < n; ++r) {
-    x[r] = left.row(s + r);
-    y[r] = right.row(t + r);
+  static_assert(count % kLanes == 0);
+  Places even = {};
+  for (int64_t lane = 0; lane < kLanes; ++lane) {
+    even[lane] = static_cast<Index>(2 * lane);
   }
-  Vector sums[n][n] = {};
-  for (int64_t k = 0; k < left.length; k += kLanes) {
-    Vector column[n];
-#pragma GCC unroll 4
-    for (int64_t c = 0; c < n; ++c) {
-      column[c] = *reinterpret_cast<const Memory*>(y[c] + k);
-    }
-#pragma GCC unroll 4
-    for (int64_t r = 0; r < n; ++r) {
-      const Vector row = *reinterpret_cast<const Memory*>(x[r] + k);
-#pragma GCC unroll 4
-      for (int64_t c = 0; c < n; ++c) {
-        sums[r][c] += row * column[c];
-      }
-    }
-  }
-#pragma GCC unroll 4
-  for (int64_t r = 0; r < n; ++r) {
-#pragma GCC unroll 4
-    for (int64_t c = 0; c < n; ++c) {
-      T total = 0;
+  const Places odd = even + 1;
+#pragma GCC unroll 8
+  for (int64_t left = count; left > count / kLanes; left /= 2) {
 #pragma GCC unroll 16
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
-        total += sums[r][c][lane];
-      }
-      products[r][c] = static_cast<double>(total);
+    for (int64_t v = 0; v < left / 2; ++v) {
+      const auto x = vectors[2 * v], y = vectors[2 * v + 1];
+      vectors[v] = __builtin_shuffle(x, y, even) + __builtin_shuffle(x, y, odd);
     }
   }
 }
 
+/// The inner products of 4 x 4 rows, `kPerVector` of them in a vector; rows past the end repeat the
+/// last one.
+template <typename T, typename Tile>
+struct InnerProducts {
+  using Vector = typename VectorOf<T, Tile::kBytes>::Type;
+  using Memory = typename VectorOf<T, Tile::kBytes>::Unaligned;
+  static constexpr int64_t kLanes = Tile::kBytes / static_cast<int64_t>(sizeof(T));
+  static constexpr int64_t kSide = 4, kCount = kSide * kSide, kVectors = kCount / kLanes;
+
+  GRADIST_INLINE void take(const Rows<T>& left, int64_t s, const Rows<T>& right, int64_t t) {
+    const T *x[kSide], *y[kSide];
+    for (int64_t r = 0; r < kSide; ++r) {
+      x[r] = left.row(s + r);
+      y[r] = right.row(t + r);
+    }
+    Vector sums[kCount] = {};
+    for (int64_t k = 0; k < left.length; k += kLanes) {
+      Vector column[kSide];
+#pragma GCC unroll 4
+      for (int64_t c = 0; c < kSide; ++c) {
+        column[c] = *reinterpret_cast<const Memory*>(y[c] + k);
+      }
+#pragma GCC unroll 4
+      for (int64_t r = 0; r < kSide; ++r) {
+        const Vector row = *reinterpret_cast<const Memory*>(x[r] + k);
+#pragma GCC unroll 4
+        for (int64_t c = 0; c < kSide; ++c) {
+          sums[r * kSide + c] += row * column[c];
+        }
+      }
+    }
+    add_lanes<T, Tile, kCount>(sums);
+#pragma GCC unroll 8
+    for (int64_t v = 0; v < kVectors; ++v) {
+      products[v] = sums[v];
+    }
+  }
+
+  /// <., .> of rows r and c of the two.
+  double at(int64_t r, int64_t c) const {
+    const auto place = r * kSide + c;
+    return static_cast<double>(products[place / kLanes][place % kLanes]);
+  }
+
+  Vector products[kVectors];
+};
+
 /// sum over positions s of one block and t of another of <a_s, a_t> <d_s, d_t>; on the diagonal
 /// (both blocks the same) over t >= s, those with t > s twice.
-template <typename T, typename Tile, int64_t n>
+template <typename T, typename Tile>
 GRADIST_INLINE double gram_block(const Rows<T>& a_left, const Rows<T>& a_right,
                                  const Rows<T>& d_left, const Rows<T>& d_right, bool diagonal) {
+  using Products = InnerProducts<T, Tile>;
+  constexpr int64_t kSide = Products::kSide;
+  // As many rows t as stay in L1 while the rows s pass by.
+  const auto row_bytes = (a_left.length + d_left.length) * static_cast<int64_t>(sizeof(T));
+  const auto strip = std::max(kSide, kStripBytes / row_bytes / kSide * kSide);
   double total = 0;
-  for (int64_t s = 0; s < a_left.rows; s += n) {
-    for (int64_t t = diagonal ? s : 0; t < a_right.rows; t += n) {
-      double a[n][n], d[n][n];
-      inner_products<T, Tile, n>(a_left, s, a_right, t, a);
-      inner_products<T, Tile, n>(d_left, s, d_right, t, d);
-      const auto rows = std::min(n, a_left.rows - s), columns = std::min(n, a_right.rows - t);
-      for (int64_t r = 0; r < rows; ++r) {
-        for (int64_t c = diagonal && s == t ? r : 0; c < columns; ++c) {
-          const double weight = diagonal && s + r == t + c ? 1.0 : 2.0;
-          total += weight * a[r][c] * d[r][c];
+  for (int64_t begin = 0; begin < a_right.rows; begin += strip) {
+    const auto end = std::min(begin + strip, a_right.rows);
+    for (int64_t s = 0; s < (diagonal ? end : a_left.rows); s += kSide) {
+      typename Products::Vector whole_tiles = {};
+      for (int64_t t = diagonal ? std::max(s, begin) : begin; t < end; t += kSide) {
+        Products a, d;
+        a.take(a_left, s, a_right, t);
+        d.take(d_left, s, d_right, t);
+        const auto rows = std::min(kSide, a_left.rows - s), columns = std::min(kSide, end - t);
+        const bool on_diagonal = diagonal && s == t;
+        if (!on_diagonal && rows == kSide && columns == kSide) {
+#pragma GCC unroll 8
+          for (int64_t v = 0; v < Products::kVectors; ++v) {
+            whole_tiles += a.products[v] * d.products[v];
+          }
+          continue;
         }
+        for (int64_t r = 0; r < rows; ++r) {
+          for (int64_t c = on_diagonal ? r : 0; c < columns; ++c) {
+            total += (on_diagonal && r == c ? 1.0 : 2.0) * a.at(r, c) * d.at(r, c);
+          }
+        }
+      }
+      for (int64_t lane = 0; lane < Products::kLanes; ++lane) {
+        total += 2.0 * static_cast<double>(whole_tiles[lane]);
       }
     }
   }
   return total;
 }
 
+/// |x|^2 of a row whose length is a multiple of the lanes.
 template <typename T, typename Tile>
-GRADIST_INLINE double gram_block(const Rows<T>& a_left, const Rows<T>& a_right,
-                                 const Rows<T>& d_left, const Rows<T>& d_right, bool diagonal) {
-  if (a_left.rows == 1 && a_right.rows == 1) {
-    return gram_block<T, Tile, 1>(a_left, a_right, d_left, d_right, diagonal);
+GRADIST_INLINE double squared_norm(const T* x, int64_t length) {
+  using Vector = typename VectorOf<T, Tile::kBytes>::Type;
+  using Memory = typename VectorOf<T, Tile::kBytes>::Unaligned;
+  constexpr int64_t kLanes = Tile::kBytes / static_cast<int64_t>(sizeof(T)), kTogether = 4;
+  Vector sums[kTogether] = {};
+  int64_t k = 0;
+  for (; k + kTogether * kLanes <= length; k += kTogether * kLanes) {
+#pragma GCC unroll 4
+    for (int64_t v = 0; v < kTogether; ++v) {
+      const Vector value = *reinterpret_cast<const Memory*>(x + k + v * kLanes);
+      sums[v] += value * value;
+    }
   }
-  if (a_left.rows <= 2 && a_right.rows <= 2) {
-    return gram_block<T, Tile, 2>(a_left, a_right, d_left, d_right, diagonal);
+  for (; k < length; k += kLanes) {
+    const Vector value = *reinterpret_cast<const Memory*>(x + k);
+    sums[0] += value * value;
   }
-  return gram_block<T, Tile, 4>(a_left, a_right, d_left, d_right, diagonal);
+  double total = 0;
+  for (int64_t v = 0; v < kTogether; ++v) {
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      total += static_cast<double>(sums[v][lane]);
+    }
+  }
+  return total;
+}
+
+template <typename T, typename Tile>
+GRADIST_INLINE double gram_of_blocks(const Rows<T>& a_left, const Rows<T>& a_right,
+                                     const Rows<T>& d_left, const Rows<T>& d_right, bool diagonal) {
+  if (diagonal && a_left.rows == 1) {
+    return squared_norm<T, Tile>(a_left.data, a_left.length) *
+           squared_norm<T, Tile>(d_left.data, d_left.length);
+  }
+  return gram_block<T, Tile>(a_left, a_right, d_left, d_right, diagonal);
 }
 
 // ---- normalisation layers
@@ -291,6 +415,41 @@ GRADIST_INLINE ChannelSums channel_sums(const Source* x, const Source* d, T mean
   return sums;
 }
 
+// ---- running sums
+
+/// null where not wanted.
+double* numbers(const at::Tensor& tensor) {
+  return tensor.defined() ? tensor.data_ptr<double>() : nullptr;
+}
+
+template <typename T>
+double add_segment(const T* segment_sum, const T* segment_squares, int64_t count,
+                   const SegmentWeights& weights, const RunningSums& sums) {
+  double *const sum = numbers(sums.sum), *const squares = numbers(sums.squares),
+                *const within = numbers(sums.within), *const open = numbers(sums.open);
+  double squared_norm = 0;
+  for (int64_t j = 0; j < count; ++j) {
+    double total = static_cast<double>(segment_sum[j]);
+    sum[j] += weights.visit * total;
+    if (!weights.whole) {
+      total = open[j] += total;
+    }
+    squared_norm += total * total;
+    if (squares != nullptr) {
+      const auto square = static_cast<double>(segment_squares[j]);
+      squares[j] += weights.visit * square;
+      if (within != nullptr) {
+        const double mean_part = weights.last ? total * total / weights.visited : 0.0;
+        within[j] += weights.within * (square - mean_part);
+      }
+    }
+    if (!weights.whole && weights.last) {
+      open[j] = 0;
+    }
+  }
+  return weights.last ? squared_norm : 0.0;
+}
+
 // ---- one function an instruction set
 
 /// The hot functions for factors of type Source, compiled for one instruction set.
@@ -298,6 +457,8 @@ template <typename Source>
 struct Primitives {
   using T = at::opmath_type<Source>;
   int64_t tile_rows, tile_columns, lanes;
+  void (*pack_rows)(const Matrix<Source>&, int64_t, int64_t, int64_t, int64_t, T*);
+  void (*pack_columns)(const Matrix<Source>&, int64_t, int64_t, int64_t, int64_t, T*);
   double (*form_tile)(const T*, const T*, int64_t, TilePosition, T*, T*);
   double (*gram_block)(const Rows<T>&, const Rows<T>&, const Rows<T>&, const Rows<T>&, bool);
   void (*add_rows)(const Source*, const Source*, const T*, const T*, int64_t, int64_t, T*, T*);
@@ -308,13 +469,23 @@ struct Primitives {
   template <typename Source>                                                                       \
   struct NAME {                                                                                    \
     using T = at::opmath_type<Source>;                                                             \
+    static constexpr int64_t kLanes = TILE::kBytes / static_cast<int64_t>(sizeof(T));              \
+    static constexpr int64_t kColumns = TILE::kVectors * kLanes;                                   \
+    TARGET static void pack_rows(const Matrix<Source>& from, int64_t row, int64_t depth,           \
+                                 int64_t column, int64_t count, T* to) {                           \
+      pack<Source, T, TILE::kRows>(from, row, depth, column, count, to);                           \
+    }                                                                                              \
+    TARGET static void pack_columns(const Matrix<Source>& from, int64_t row, int64_t depth,        \
+                                    int64_t column, int64_t count, T* to) {                        \
+      pack<Source, T, kColumns>(from, row, depth, column, count, to);                              \
+    }                                                                                              \
     TARGET static double form(const T* left, const T* right, int64_t depth, TilePosition position, \
                               T* partial, T* sum) {                                                \
       return form_tile<T, TILE>(left, right, depth, position, partial, sum);                       \
     }                                                                                              \
     TARGET static double gram(const Rows<T>& a_left, const Rows<T>& a_right,                       \
                               const Rows<T>& d_left, const Rows<T>& d_right, bool diagonal) {      \
-      return gram_block<T, TILE>(a_left, a_right, d_left, d_right, diagonal);                      \
+      return gram_of_blocks<T, TILE>(a_left, a_right, d_left, d_right, diagonal);                  \
     }                                                                                              \
     TARGET static void rows(const Source* x, const Source* d, const T* mean, const T* rstd,        \
                             int64_t count, int64_t channels, T* scale, T* shift) {                 \
@@ -323,9 +494,8 @@ struct Primitives {
     TARGET static ChannelSums channel(const Source* x, const Source* d, T mean, int64_t count) {   \
       return channel_sums<Source, T>(x, d, mean, count);                                           \
     }                                                                                              \
-    static constexpr int64_t kLanes = TILE::kBytes / static_cast<int64_t>(sizeof(T));              \
     static constexpr Primitives<Source> kTable{                                                    \
-        TILE::kRows, TILE::kVectors* kLanes, kLanes, form, gram, rows, channel};                   \
+        TILE::kRows, kColumns, kLanes, pack_rows, pack_columns, form, gram, rows, channel};        \
   };
 
 GRADIST_PRIMITIVES(OnBaseline, Baseline, )
@@ -350,47 +520,11 @@ const Primitives<Source>& primitives() {
 
 // ---- from tensors to tiles
 
-/// A matrix [rows, columns] of any strides.
-template <typename Source>
-struct Matrix {
-  const Source* data;
-  int64_t rows, columns, row_stride, column_stride;
-
-  const Source* at(int64_t row, int64_t column) const {
-    return data + row * row_stride + column * column_stride;
-  }
-};
-
 /// The matrix of example i of a tensor [B, rows, columns].
 template <typename Source>
 Matrix<Source> example(const at::Tensor& tensor, int64_t i) {
   return {tensor.const_data_ptr<Source>() + i * tensor.stride(0), tensor.size(1), tensor.size(2),
           tensor.stride(1), tensor.stride(2)};
-}
-
-/// Copies rows [begin, begin + depth) and columns [first, first + count) into panels of `width`
-/// columns, each [depth, width], zeros past the end.
-template <typename Source, typename T>
-void pack(const Matrix<Source>& from, int64_t begin, int64_t depth, int64_t first, int64_t count,
-          int64_t width, T* to) {
-  for (int64_t column = 0; column < count; column += width, to += depth * width) {
-    const auto filled = std::min(width, count - column);
-    const auto* source = from.at(begin, first + column);
-    if (filled < width) {
-      std::fill_n(to, depth * width, T(0));
-    }
-    if (from.column_stride == 1) {
-      for (int64_t k = 0; k < depth; ++k) {
-        std::copy_n(source + k * from.row_stride, filled, to + k * width);
-      }
-    } else {
-      for (int64_t c = 0; c < filled; ++c) {
-        for (int64_t k = 0; k < depth; ++k) {
-          to[k * width + c] = static_cast<T>(source[k * from.row_stride + c * from.column_stride]);
-        }
-      }
-    }
-  }
 }
 
 /// How [O, I] is cut into blocks and the examples into groups: from the shape alone.
@@ -429,14 +563,26 @@ struct Block {
   int64_t first_row, first_column, rows, columns;
 };
 
-/// Room for one block's panels and unfinished tiles; one a thread.
+/// Room for one block's panels and unfinished tiles, [.] each; one a thread. Tensors, since their
+/// memory is aligned to cache lines.
 template <typename T>
 struct Workspace {
-  explicit Workspace(const Plan& plan)
-      : left(static_cast<size_t>(kDepth * plan.block_rows)),
-        right(static_cast<size_t>(kDepth * plan.block_columns)),
-        partial(static_cast<size_t>(plan.block_rows * plan.block_columns)) {}
-  std::vector<T> left, right, partial;
+  Workspace(const Plan& plan, int64_t positions) {
+    const auto room = [](int64_t numbers) {
+      return at::empty({numbers}, c10::CppTypeToScalarType<T>::value);
+    };
+    const auto depth = std::min(kDepth, positions);
+    left_ = room(depth * plan.block_rows);
+    right_ = room(depth * plan.block_columns);
+    partial_ = room(depth < positions ? plan.block_rows * plan.block_columns : 0);
+    left = left_.template data_ptr<T>();
+    right = right_.template data_ptr<T>();
+    partial = partial_.template data_ptr<T>();
+  }
+  T *left, *right, *partial;
+
+ private:
+  at::Tensor left_, right_, partial_;
 };
 
 /// ||.||^2 of one block of one g_i, which is added to the block's sum.
@@ -447,12 +593,13 @@ double form_block(const Primitives<Source>& run, const Block& block, const Matri
   for (int64_t begin = 0; begin < a.rows; begin += kDepth) {
     const auto depth = std::min(kDepth, a.rows - begin);
     const TilePosition position{begin == 0, begin + depth == a.rows};
-    pack(d, begin, depth, block.first_row, block.rows, run.tile_rows, space.left.data());
-    pack(a, begin, depth, block.first_column, block.columns, run.tile_columns, space.right.data());
+    run.pack_rows(d, begin, depth, block.first_row, block.rows, space.left);
+    run.pack_columns(a, begin, depth, block.first_column, block.columns, space.right);
     block.for_each_tile([&](int64_t row, int64_t column, int64_t offset) {
-      squared_norm += run.form_tile(space.left.data() + row * depth * run.tile_rows,
-                                    space.right.data() + column * depth * run.tile_columns, depth,
-                                    position, space.partial.data() + offset, sum + offset);
+      T* partial = space.partial == nullptr ? nullptr : space.partial + offset;
+      squared_norm += run.form_tile(space.left + row * depth * run.tile_rows,
+                                    space.right + column * depth * run.tile_columns, depth,
+                                    position, partial, sum + offset);
     });
   }
   return squared_norm;
@@ -488,8 +635,9 @@ Formed form(const at::Tensor& a, const at::Tensor& d) {
   auto* block_sum = block_sums.data_ptr<T>();
   auto* norm = norms.data_ptr<double>();
 
-  at::parallel_for(0, plan.groups * plan.blocks, 1, [&](int64_t first, int64_t last) {
-    Workspace<T> space(plan);
+  const auto work = plan.group * a.size(1) * block_size;
+  at::parallel_for(0, plan.groups * plan.blocks, grain(work), [&](int64_t first, int64_t last) {
+    Workspace<T> space(plan, a.size(1));
     for (int64_t item = first; item < last; ++item) {
       const auto b = item % plan.blocks;
       const Block block(plan, b);
@@ -549,7 +697,9 @@ at::Tensor gram(const at::Tensor& a, const at::Tensor& d) {
   const auto blocks = divided_up(a.size(1), kGramBlock), pairs = blocks * (blocks + 1) / 2;
   at::Tensor parts = at::empty({a.size(0), pairs}, a.options().dtype(at::kDouble));
   auto* part = parts.data_ptr<double>();
-  at::parallel_for(0, a.size(0) * pairs, 1, [&](int64_t first, int64_t last) {
+  const auto positions = std::min(kGramBlock, a.size(1));
+  const auto work = positions * positions * (a.size(2) + d.size(2));
+  at::parallel_for(0, a.size(0) * pairs, grain(work), [&](int64_t first, int64_t last) {
     std::vector<T> a_left, a_right, d_left, d_right;
     for (int64_t item = first; item < last; ++item) {
       const auto pair = block_pair(item % pairs, blocks);
@@ -585,7 +735,7 @@ ScaleShift row_norm(const at::Tensor& x, const at::Tensor& d, const at::Tensor& 
   at::Tensor scale = at::empty({examples, channels}, options);
   at::Tensor shift = at::empty({examples, channels}, options);
   const auto* centre = mean.defined() ? mean.const_data_ptr<T>() : nullptr;
-  at::parallel_for(0, examples, 1, [&](int64_t first, int64_t last) {
+  at::parallel_for(0, examples, grain(16 * positions * channels), [&](int64_t first, int64_t last) {
     const auto width = static_cast<size_t>(channels);
     std::vector<T> part(2 * width);
     std::vector<double> total(2 * width);
@@ -624,7 +774,7 @@ ScaleShift channel_norm(const at::Tensor& x, const at::Tensor& d, const at::Tens
   const auto place = [&](const at::Tensor& statistic, int64_t item) {
     return statistic.const_data_ptr<T>()[item % statistic.numel()];
   };
-  at::parallel_for(0, examples * channels, 16, [&](int64_t first, int64_t last) {
+  at::parallel_for(0, examples * channels, grain(16 * positions), [&](int64_t first, int64_t last) {
     for (int64_t item = first; item < last; ++item) {
       const auto sums = run.channel_sums(x.const_data_ptr<Source>() + item * positions,
                                          d.const_data_ptr<Source>() + item * positions,
@@ -668,6 +818,19 @@ ScaleShift channel_norm_gradients(const at::Tensor& x, const at::Tensor& backpro
                                   const at::Tensor& mean, const at::Tensor& rstd) {
   return GRADIST_DISPATCH(x.scalar_type(), [&] {
     return channel_norm<scalar_t>(x.contiguous(), backprops.contiguous(), mean, rstd);
+  });
+}
+
+void add_segment(const at::Tensor& segment_sum, const at::Tensor& segment_squares,
+                 const SegmentWeights& weights, const RunningSums& sums,
+                 const at::Tensor& squared_norm) {
+  AT_DISPATCH_FLOATING_TYPES(segment_sum.scalar_type(), "gradist::kernels", [&] {
+    const auto sum = segment_sum.contiguous();
+    const auto squares = segment_squares.defined() ? segment_squares.contiguous() : segment_squares;
+    *squared_norm.data_ptr<double>() =
+        add_segment<scalar_t>(sum.const_data_ptr<scalar_t>(),
+                              squares.defined() ? squares.const_data_ptr<scalar_t>() : nullptr,
+                              sum.numel(), weights, sums);
   });
 }
 

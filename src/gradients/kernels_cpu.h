@@ -11,5 +11,8 @@ ScaleShift row_norm_gradients(const at::Tensor& x, const at::Tensor& backprops,
                               const at::Tensor& mean, const at::Tensor& rstd);
 ScaleShift channel_norm_gradients(const at::Tensor& x, const at::Tensor& backprops,
                                   const at::Tensor& mean, const at::Tensor& rstd);
+void add_segment(const at::Tensor& segment_sum, const at::Tensor& segment_squares,
+                 const SegmentWeights& weights, const RunningSums& sums,
+                 const at::Tensor& squared_norm);
 
 }  // namespace gradist::kernels::cpu

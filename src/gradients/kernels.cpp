@@ -4,6 +4,7 @@
 #ifdef GRADIST_CUDA
 #include "gradients/kernels_cuda.h"
 #endif
+#include "gradients/tensor_formation.h"
 
 #include <ATen/OpMathType.h>
 #include <ATen/TensorOperators.h>
@@ -155,7 +156,7 @@ at::Tensor gram_squared_norms(const at::Tensor& activations, const at::Tensor& b
     return at::zeros({a.size(0)}, a.options().dtype(sum_type(a)));
   }
   if (a.is_cpu()) {
-    return cpu::gram_squared_norms(a, d);
+    return cpu::gram_squared_norms(a.to(sum_type(a)), d.to(sum_type(d)));
   }
 #ifdef GRADIST_CUDA
   if (a.is_cuda()) {
@@ -173,7 +174,7 @@ Formed formed_squared_norms(const at::Tensor& activations, const at::Tensor& bac
     return {at::zeros({a.size(0)}, options), at::zeros({d.size(2), a.size(2)}, options)};
   }
   if (a.is_cpu()) {
-    return cpu::formed_squared_norms(a, d);
+    return cpu::formed_squared_norms(a.to(sum_type(a)), d.to(sum_type(d)));
   }
 #ifdef GRADIST_CUDA
   if (a.is_cuda()) {
@@ -263,6 +264,9 @@ Formed conv_squared_norms(const at::Tensor& x, const at::Tensor& backprops,
   Formed formed;
   if (nothing_to_sum(input, d)) {
     formed = {at::zeros({input.size(0)}, options), at::zeros(shape, options)};
+  } else if (detail::can_form(input, d, geometry)) {
+    formed = detail::form_norms_and_sum(input, d, geometry);
+    formed.squared_norms = formed.squared_norms.to(options);
 #ifdef GRADIST_CUDA
   } else if (input.is_cuda()) {
     formed = cuda::conv_squared_norms(input, d, geometry, with_sum);

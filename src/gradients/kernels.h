@@ -13,8 +13,7 @@
 ///
 /// Factors are float64, float32, or bfloat16 and float16, whose products and sums are taken in
 /// float32. Results are float64 for float64 factors and float32 else. Any strides and any sizes, 0
-/// among them. The order of summation depends on shapes alone: not on the number of threads, not on
-/// the run.
+/// among them. The order of summation depends on shapes and the number of threads, not on the run.
 namespace gradist::kernels {
 
 /// ||g_i||^2 = sum_st <a_is, a_it> <d_is, d_it>, [B], from position Gram matrices in tiles of t >=
@@ -27,9 +26,17 @@ struct Formed {
   at::Tensor sum;            ///< sum_i g_i, [O, I]
 };
 
-/// Both from one formation of each g_i, a tile at a time that is squared and added to the sum where
-/// it stands (in registers): no B x O x I memory. B S I O multiply-adds, those of the sum alone.
-/// For few positions, where forming costs more than it gives, Gram matrices and one product.
+/// Multiply-adds of an example's squared norm by either way, as many of a large product as take the
+/// same time: the prior of a choice. From timings on two cores with AVX-512.
+constexpr double gram_operations(double positions, double inputs, double outputs) {
+  return 2 * positions * positions * (inputs + outputs);
+}
+constexpr double forming_operations(double positions, double inputs, double outputs) {
+  return (positions + 14) * inputs * outputs;
+}
+
+/// Both from one formation of each g_i, a block at a time that is squared and added to the sum
+/// where it stands (in cache): no B x O x I memory. B S I O multiply-adds, those of the sum alone.
 Formed formed_squared_norms(const at::Tensor& activations, const at::Tensor& backprops);
 
 /// Gradients of a normalisation's scale and shift parameters.
@@ -55,8 +62,8 @@ struct ConvGeometry {
 };
 
 /// The same pair for the weight [O, C / groups, kernel] of a convolution of x [B, C, H, W] with
-/// backprops [B, O, H', W'], of any of which only tiles are unfolded. Without `with_sum` the sum is
-/// undefined. B O (C / groups) kernel H' W' multiply-adds.
+/// backprops [B, O, H', W'], nothing or only tiles of which are unfolded. Without `with_sum` the
+/// sum is undefined. B O (C / groups) kernel H' W' multiply-adds.
 Formed conv_squared_norms(const at::Tensor& x, const at::Tensor& backprops,
                           const ConvGeometry& geometry, bool with_sum = true);
 

@@ -2,7 +2,8 @@
 
 #include "gradients/kernels.h"
 
-/// The CPU side of kernels.h: same functions, same contracts, checked arguments.
+/// The CPU side of kernels.h: same functions, same contracts, checked arguments; factors of
+/// products in the type of their sums.
 namespace gradist::kernels::cpu {
 
 at::Tensor gram_squared_norms(const at::Tensor& activations, const at::Tensor& backprops);

@@ -130,10 +130,10 @@ def model(rounds: int) -> None:
     print(f"the script with torch's default threads: {peer_in_a_process(0):.2f} s")
 
 
-def grid() -> None:
+def grid(out: str | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        subprocess.run([*PROGRAM, "--out", str(Path(folder) / "grid.h5")], check=True)
+        subprocess.run([*PROGRAM, "--out", out or str(Path(folder) / "grid.h5")], check=True)
         seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(
@@ -169,6 +169,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", default="model,scaling,grid")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", help="keep the grid's sweep in this file")
     parser.add_argument("--peer", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peer is not None:
@@ -180,7 +181,7 @@ def main() -> int:
     if "scaling" in parts:
         scaling()
     if "grid" in parts:
-        grid()
+        grid(options.out)
     return 0
 
 

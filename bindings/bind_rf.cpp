@@ -1,5 +1,5 @@
 #include "bind.h"
-#include "python_sweep_observer.h"
+#include "python_observer.h"
 
 #include "rf/closed_form_moments.h"
 #include "rf/parallel.h"

@@ -1,6 +1,5 @@
 #include "bind.h"
 #include "python_observer.h"
-#include "python_sweep_observer.h"
 
 #include "tools/program.h"
 #include "trajectory/sgd_trajectory.h"

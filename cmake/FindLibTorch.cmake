@@ -8,6 +8,7 @@ Looked for, in this order:
 
 Targets:
   LibTorch::LibTorch      what C++ code links: torch_cpu, c10, both include folders, the C++ ABI of the build
+  LibTorch::c10_cuda      torch's CUDA streams, for own kernels; only where torch is a CUDA build (LibTorch_CUDA_VERSION)
   LibTorch::torch_python  the Python side (tensor casters); only where the wheel has it
 
 A CUDA build of torch links without CUDA: nothing here names libtorch_cuda. A program that wants device "cuda" loads
@@ -64,6 +65,12 @@ if(LibTorch_CPU_LIBRARY)
   else()
     set(LibTorch_OPENMP_LIBRARY gomp)
   endif()
+  find_library(LibTorch_C10_CUDA_LIBRARY c10_cuda PATHS "${LibTorch_LIBRARY_DIR}" NO_DEFAULT_PATH)
+  set(LibTorch_CUDA_VERSION "")
+  if(EXISTS "${LibTorch_DIR}/version.py")
+    file(STRINGS "${LibTorch_DIR}/version.py" _libtorch_line REGEX "^cuda")
+    string(REGEX MATCH "[0-9]+\\.[0-9]+" LibTorch_CUDA_VERSION "${_libtorch_line}")
+  endif()
   find_library(LibTorch_PYTHON_LIBRARY torch_python PATHS "${LibTorch_LIBRARY_DIR}" NO_DEFAULT_PATH)
   set(_libtorch_config "${LibTorch_DIR}/share/cmake/Torch")
   if(EXISTS "${_libtorch_config}/TorchConfigVersion.cmake")
@@ -78,7 +85,9 @@ if(LibTorch_CPU_LIBRARY)
     endif()
   endif()
 endif()
-mark_as_advanced(LibTorch_CPU_LIBRARY LibTorch_C10_LIBRARY LibTorch_INCLUDE_DIR LibTorch_PYTHON_LIBRARY)
+mark_as_advanced(LibTorch_CPU_LIBRARY LibTorch_C10_LIBRARY LibTorch_INCLUDE_DIR LibTorch_PYTHON_LIBRARY
+                 LibTorch_C10_CUDA_LIBRARY
+)
 
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(
@@ -101,6 +110,10 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::LibTorch)
     LibTorch::LibTorch SYSTEM INTERFACE "${LibTorch_INCLUDE_DIR}" "${LibTorch_INCLUDE_DIR}/torch/csrc/api/include"
   )
   target_compile_definitions(LibTorch::LibTorch INTERFACE _GLIBCXX_USE_CXX11_ABI=${LibTorch_CXX11_ABI})
+  if(LibTorch_C10_CUDA_LIBRARY)
+    add_library(LibTorch::c10_cuda SHARED IMPORTED)
+    set_target_properties(LibTorch::c10_cuda PROPERTIES IMPORTED_LOCATION "${LibTorch_C10_CUDA_LIBRARY}")
+  endif()
   if(LibTorch_PYTHON_LIBRARY)
     add_library(LibTorch::torch_python SHARED IMPORTED)
     set_target_properties(LibTorch::torch_python PROPERTIES IMPORTED_LOCATION "${LibTorch_PYTHON_LIBRARY}")

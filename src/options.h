@@ -5,6 +5,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -176,5 +177,11 @@ std::string to_toml(const OptionList& options, bool with_docs = false);
 /// errors.
 std::vector<std::string> set_from_toml(OptionList& options, std::string_view document,
                                        const std::string& source);
+
+/// Sets options from a TOML file (no file where its name is empty) and then from single texts by
+/// name, and returns the names of all that were set.
+std::vector<std::string> set_from_request(
+    OptionList& options, const std::string& config_file,
+    const std::vector<std::pair<std::string, std::string>>& texts, const OptionOrigin& origin);
 
 }  // namespace gradist

@@ -4,6 +4,8 @@
 #include <toml++/toml.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <sstream>
 
 namespace gradist {
@@ -90,6 +92,22 @@ toml::table parsed(std::string_view document, const std::string& source) {
   }
 }
 
+/// Options are a page; what is longer is another file, or a device without end.
+constexpr size_t kLongestConfig = size_t{1} << 20;
+
+std::string read_config_file(const std::string& path, const OptionOrigin& origin) {
+  std::error_code ignored;
+  std::ifstream file(path, std::ios::binary);
+  TORCH_CHECK_VALUE(file.is_open() && !std::filesystem::is_directory(path, ignored), origin,
+                    "config = ", path, ", must be a readable TOML file");
+  std::string document(kLongestConfig + 1, '\0');
+  file.read(document.data(), static_cast<std::streamsize>(document.size()));
+  document.resize(static_cast<size_t>(file.gcount()));
+  TORCH_CHECK_VALUE(document.size() <= kLongestConfig, origin, "config = ", path,
+                    ", must be a TOML file of at most ", kLongestConfig, " bytes");
+  return document;
+}
+
 }  // namespace
 
 std::vector<std::string> set_from_toml(OptionList& options, std::string_view document,
@@ -107,6 +125,20 @@ std::vector<std::string> set_from_toml(OptionList& options, std::string_view doc
     }
     option.set(text, origin);
     names.push_back(option.name());
+  }
+  return names;
+}
+
+std::vector<std::string> set_from_request(
+    OptionList& options, const std::string& config_file,
+    const std::vector<std::pair<std::string, std::string>>& texts, const OptionOrigin& origin) {
+  std::vector<std::string> names;
+  if (!config_file.empty()) {
+    names = set_from_toml(options, read_config_file(config_file, origin), config_file);
+  }
+  for (const auto& [name, text] : texts) {
+    find_option(options, name, origin).set(text, origin);
+    names.push_back(name);
   }
   return names;
 }

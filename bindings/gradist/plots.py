@@ -375,8 +375,11 @@ def _log_scale(axes: Axes, values: Iterable[Array]) -> None:
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
-def _estimator_legend(figure: Figure, estimators: Sequence[str]) -> None:
-    handles = [Line2D([], [], color=color_of(name, estimators), label=name.upper()) for name in estimators]
+def _estimator_legend(figure: Figure, estimators: Sequence[str], marks: Sequence[str] = ("",)) -> None:
+    handles = [
+        Line2D([], [], color=color_of(name, estimators), marker=marks[i % len(marks)], markersize=2.5, label=name.upper())
+        for i, name in enumerate(estimators)
+    ]
     figure.legend(handles=handles, loc="outside upper center", ncols=max(1, len(handles)), handlelength=1.4)
 
 

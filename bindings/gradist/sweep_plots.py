@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
-from gradist.plots import _GRAY, _STYLE, _log_scale, _panels, color_of
+from gradist.plots import _GRAY, _STYLE, _estimator_legend, _label, _log_scale, _panels, color_of
 
 if TYPE_CHECKING:
     import xarray
@@ -64,7 +64,7 @@ def duplicates(sweep: Sweep, *, statistic: str = "max", lr: float | None = None,
         _estimator_lines(axes, values.sel(duplicates=fraction), log=True)
         axes.set_title(f"{fraction:.0%} duplicates" if fraction else "no duplicates", loc="left")
     _finish(panels, [values.values], f"{statistic.capitalize()} average variance", log=True)
-    _estimator_legend(figure, sweep.estimators)
+    _estimator_legend(figure, sweep.estimators, _MARKS)
     return figure
 
 
@@ -128,7 +128,7 @@ def _by_learning_rate(sweep: Sweep, quantity: str, label: str, width: float, *, 
         axes.set_title(f"learning rate {lr:g}", loc="left")
     statistic = quantity.split("_")[0].capitalize()
     _finish(panels, [values.values] if log else [], f"{statistic} {label}", log=log)
-    _estimator_legend(figure, sweep.estimators)
+    _estimator_legend(figure, sweep.estimators, _MARKS)
     return figure
 
 
@@ -184,8 +184,7 @@ def _mean_and_bar(values: Array, *, log: bool) -> tuple[float, float, float]:
 def _finish(panels: Sequence[Axes], values: Iterable[Array], label: str, *, log: bool) -> None:
     for index, axes in enumerate(panels):
         axes.set_xscale("log")
-        axes.set_xlabel(r"Overparametrization $h_s/N$")
-        axes.set_ylabel(label if index == 0 else "")
+        _label(axes, label if index == 0 else "", r"Overparametrization $h_s/N$")
         low, high = axes.get_xlim()
         ticks = [tick for decade in (0.01, 0.1, 1, 10, 100) for tick in (decade, 3 * decade) if low <= tick <= high]
         axes.xaxis.set_major_locator(FixedLocator(ticks))
@@ -196,10 +195,3 @@ def _finish(panels: Sequence[Axes], values: Iterable[Array], label: str, *, log:
         else:
             axes.set_ylim(0, None)
 
-
-def _estimator_legend(figure: Figure, estimators: Sequence[str]) -> None:
-    handles = [
-        Line2D([], [], color=color_of(name, estimators), marker=_MARKS[index % len(_MARKS)], markersize=2.5, label=name.upper())
-        for index, name in enumerate(estimators)
-    ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=max(1, len(handles)), handlelength=1.4)

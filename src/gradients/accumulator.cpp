@@ -1,6 +1,5 @@
 #include "gradients/accumulator.h"
 
-#include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/zeros.h>
@@ -15,59 +14,15 @@ namespace {
 /// stays in a core's cache while the segments of a chunk pass over it.
 constexpr int64_t kBlockCoordinates = int64_t{1} << 17;
 
-/// What one segment adds to the running sums.
-struct SegmentWeights {
-  double visit = 1;    ///< u_k
-  double within = 0;   ///< c_k
-  double visited = 1;  ///< n_k
-  bool whole = true;   ///< the segment is the whole stratum
-  bool last = true;    ///< the stratum ends here
-};
-
-/// Running sums of one block of coordinates; null where not wanted.
-struct BlockSums {
-  double* sum;
-  double* squares;
-  double* within;
-  double* open;
-};
-
-/// Adds a segment's S_j (and Q_j) for `count` coordinates; returns its part of ||S_k||^2 once the
-/// stratum is complete.
-template <typename Scalar>
-double add_block(const Scalar* segment_sum, const Scalar* segment_squares, int64_t count,
-                 const SegmentWeights& weights, const BlockSums& sums) {
-  double squared_norm = 0;
-  for (int64_t j = 0; j < count; ++j) {
-    double total = static_cast<double>(segment_sum[j]);
-    sums.sum[j] += weights.visit * total;
-    if (!weights.whole) {
-      total = sums.open[j] += total;
-    }
-    squared_norm += total * total;
-    if (sums.squares != nullptr) {
-      const auto square = static_cast<double>(segment_squares[j]);
-      sums.squares[j] += weights.visit * square;
-      if (sums.within != nullptr) {
-        const double mean_part = weights.last ? total * total / weights.visited : 0.0;
-        sums.within[j] += weights.within * (square - mean_part);
-      }
-    }
-    if (!weights.whole && weights.last) {
-      sums.open[j] = 0;
-    }
-  }
-  return weights.last ? squared_norm : 0.0;
-}
-
-double* block(const ParameterList& list, size_t parameter, int64_t begin) {
-  return list.empty() ? nullptr : list[parameter].data_ptr<double>() + begin;
+/// Coordinates [begin, begin + count) of one parameter's sums; undefined where they are not kept.
+at::Tensor block(const ParameterList& list, size_t parameter, int64_t begin, int64_t count) {
+  return list.empty() ? at::Tensor() : list[parameter].view({-1}).slice(0, begin, begin + count);
 }
 
 ParameterList zeros_like_in_double(const ParameterList& like) {
   ParameterList zeros;
   for (const auto& parameter : like) {
-    zeros.push_back(at::zeros(parameter.sizes(), at::kDouble));
+    zeros.push_back(at::zeros(parameter.sizes(), parameter.options().dtype(at::kDouble)));
   }
   return zeros;
 }
@@ -108,59 +63,71 @@ void MomentAccumulator::add(const GradientBatch& batch, const at::Tensor& square
 
 void MomentAccumulator::add_parameter(size_t parameter, const FactoredGradients& gradients,
                                       const std::vector<Segment>& segments) {
+  const at::NoGradGuard no_grad;
   const bool with_squares = options_.per_coordinate_squares;
   const bool squares_in_factors = with_squares && gradients.few_pairs(gradients);
   const auto squares =
       squares_in_factors ? std::optional(gradients.products(gradients)) : std::nullopt;
 
-  const auto rows = std::max<int64_t>(1, kBlockCoordinates / gradients.inputs());
+  // A device takes the whole parameter at once, on the stream of this thread.
+  const bool on_cpu = gradients.activations().is_cpu();
+  const auto rows = on_cpu ? std::max<int64_t>(1, kBlockCoordinates / gradients.inputs())
+                           : std::max<int64_t>(1, gradients.outputs());
   const auto blocks = (gradients.outputs() + rows - 1) / rows;
-  std::vector<double> block_norms(static_cast<size_t>(blocks) * segments.size());
+  const auto block_norms =
+      at::zeros({blocks, static_cast<int64_t>(segments.size())}, sum_[parameter].options());
 
-  // Blocks of rows are independent, so the result does not depend on the number of threads.
-  at::parallel_for(0, blocks, 1, [&](int64_t first, int64_t last) {
-    const at::NoGradGuard no_grad;
-    for (int64_t b = first; b < last; ++b) {
-      const auto row_begin = b * rows;
-      const auto row_end = std::min(row_begin + rows, gradients.outputs());
-      const auto offset = row_begin * gradients.inputs();
-      const BlockSums sums{block(sum_, parameter, offset), block(squares_, parameter, offset),
-                           block(within_, parameter, offset), block(open_sum_, parameter, offset)};
-      for (size_t s = 0; s < segments.size(); ++s) {
-        const auto& segment = segments[s];
-        const auto k = static_cast<size_t>(segment.stratum);
-        const bool continued = s == 0 && stratum_open_;
-        const SegmentWeights weights{
-            options_.visit_weights[k],
-            options_.within_weights.empty() ? 0.0 : options_.within_weights[k],
-            static_cast<double>(options_.visited[k]), segment.last && !continued, segment.last};
-        const auto part = [&](const FactoredGradients& g) {
-          return g.slice(segment.begin, segment.end).slice_outputs(row_begin, row_end);
-        };
-        const auto segment_sum = part(gradients).sum().to(at::kCPU).contiguous();
-        at::Tensor segment_squares;
-        if (with_squares) {
-          segment_squares = (squares ? part(*squares).sum() : part(gradients).sum_squares())
-                                .to(at::kCPU)
-                                .contiguous();
-        }
-        AT_DISPATCH_FLOATING_TYPES(segment_sum.scalar_type(), "MomentAccumulator", [&] {
-          block_norms[static_cast<size_t>(b) * segments.size() + s] = add_block<scalar_t>(
-              segment_sum.const_data_ptr<scalar_t>(),
-              with_squares ? segment_squares.const_data_ptr<scalar_t>() : nullptr,
-              segment_sum.numel(), weights, sums);
-        });
+  const auto add_block = [&](int64_t b) {
+    const auto row_begin = b * rows;
+    const auto row_end = std::min(row_begin + rows, gradients.outputs());
+    const auto offset = row_begin * gradients.inputs();
+    const auto count = (row_end - row_begin) * gradients.inputs();
+    const kernels::RunningSums sums{
+        block(sum_, parameter, offset, count), block(squares_, parameter, offset, count),
+        block(within_, parameter, offset, count), block(open_sum_, parameter, offset, count)};
+    for (size_t s = 0; s < segments.size(); ++s) {
+      const auto& segment = segments[s];
+      const auto part = [&](const FactoredGradients& g) {
+        return g.slice(segment.begin, segment.end).slice_outputs(row_begin, row_end);
+      };
+      at::Tensor segment_squares;
+      if (with_squares) {
+        segment_squares = squares ? part(*squares).sum() : part(gradients).sum_squares();
       }
+      kernels::add_segment(part(gradients).sum(), segment_squares,
+                           weights_of(segment, s == 0 && stratum_open_), sums,
+                           block_norms.select(0, b).select(0, static_cast<int64_t>(s)));
     }
-  });
+  };
+  if (on_cpu) {
+    // Blocks of rows are independent, so the result does not depend on the number of threads.
+    at::parallel_for(0, blocks, 1, [&](int64_t first, int64_t last) {
+      const at::NoGradGuard in_this_thread;
+      for (int64_t b = first; b < last; ++b) {
+        add_block(b);
+      }
+    });
+  } else {
+    add_block(0);
+  }
 
+  const auto on_host = block_norms.to(at::kCPU);
+  const auto parts = on_host.accessor<double, 2>();
   auto norms = sum_squared_norms_.accessor<double, 2>();
   for (int64_t b = 0; b < blocks; ++b) {
     for (size_t s = 0; s < segments.size(); ++s) {
       norms[static_cast<int64_t>(parameter)][segments[s].stratum] +=
-          block_norms[static_cast<size_t>(b) * segments.size() + s];
+          parts[b][static_cast<int64_t>(s)];
     }
   }
+}
+
+kernels::SegmentWeights MomentAccumulator::weights_of(const Segment& segment,
+                                                      bool continued) const {
+  const auto k = static_cast<size_t>(segment.stratum);
+  return {options_.visit_weights[k],
+          options_.within_weights.empty() ? 0.0 : options_.within_weights[k],
+          static_cast<double>(options_.visited[k]), segment.last && !continued, segment.last};
 }
 
 }  // namespace gradist

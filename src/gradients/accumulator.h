@@ -1,6 +1,7 @@
 #pragma once
 
 #include "gradients/gradient_batch.h"
+#include "gradients/kernels.h"
 #include "gradients/visit.h"
 
 #include <cstdint>
@@ -36,18 +37,19 @@ class MomentAccumulator {
   void add(const GradientBatch& batch, const at::Tensor& squared_norms,
            const std::vector<Segment>& segments);
 
-  /// The sums per coordinate, L tensors in float64 each.
+  /// The sums per coordinate, L tensors in float64 each, on the parameters' device.
   const ParameterList& sum() const { return sum_; }
   const ParameterList& squares() const { return squares_; }
   const ParameterList& within() const { return within_; }
 
-  /// R_kl and ||S_kl||^2, [L, K] float64.
+  /// R_kl and ||S_kl||^2, [L, K] float64 on the CPU.
   const at::Tensor& squared_norms() const { return squared_norms_; }
   const at::Tensor& stratum_sum_squared_norms() const { return sum_squared_norms_; }
 
  private:
   void add_parameter(size_t parameter, const FactoredGradients& gradients,
                      const std::vector<Segment>& segments);
+  kernels::SegmentWeights weights_of(const Segment& segment, bool continued) const;
 
   Options options_;
   ParameterList sum_, squares_, within_;

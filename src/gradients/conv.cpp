@@ -1,8 +1,8 @@
+#include "gradients/kernels.h"
 #include "gradients/layer_rules.h"
 #include "gradients/tensor_formation.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/bmm.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/convolution.h>
 #include <ATen/ops/convolution_backward.h>
@@ -56,9 +56,9 @@ class ConvolutionUse final : public LayerUse {
       const auto [activations, factors] = unfolded(x, d);
       return {activations.transpose(1, 2).contiguous(), factors.transpose(1, 2), shape, "conv"};
     }
-    if (forms(x, d)) {
-      return FactoredGradients::from_dense(detail::form_gradients(x, d, shape_of_products()), shape,
-                                           "conv");
+    if (unfolds() && detail::can_form(plane(x), plane(d), geometry())) {
+      return FactoredGradients::from_dense(
+          detail::form_gradients(plane(x), plane(d), geometry()).flatten(1), shape, "conv");
     }
     std::vector<at::Tensor> formed;
     for (int64_t begin = 0; begin < x.size(0); begin += kGroupedExamples) {
@@ -82,15 +82,23 @@ class ConvolutionUse final : public LayerUse {
     const auto sides = static_cast<double>(weight_.size(0) + weight_.numel() / weight_.size(0));
     const auto forming = examples * (positions + 1) * coordinates;
     std::vector<MethodChoices::Way> ways;
-    if (forms(x, d)) {
-      ways.push_back({"in registers",
-                      examples * detail::operations_to_form(x, d, shape_of_products()),
-                      [&] { return in_registers(x, d); }});
+    if (has_kernel(x, d)) {
+      const auto operations =
+          d.is_cpu() ? examples * detail::operations_to_form(plane(x), plane(d), geometry())
+                     : forming;
+      ways.push_back({"in registers", operations, [&] {
+                        const auto formed =
+                            kernels::conv_squared_norms(plane(x), plane(d), geometry());
+                        return NormsAndSum{formed.squared_norms,
+                                           formed.sum.reshape(weight_.sizes()), "conv", ""};
+                      }});
     }
     ways.push_back({"grouped convolution", kGroupedSlowness * forming, [&] {
                       return in_tiles(
-                          x, d, kGroupedExamples,
-                          [this](const auto& part, const auto& b) { return grouped(part, b); });
+                          x, d, kGroupedExamples, [this](const auto& part, const auto& b) {
+                            const auto formed = grouped(part, b).flatten(1);
+                            return kernels::Formed{formed.square().sum(1), formed.sum(0)};
+                          });
                     }});
     if (unfolds()) {
       const auto tile = std::max<int64_t>(
@@ -98,7 +106,8 @@ class ConvolutionUse final : public LayerUse {
       ways.push_back({"unfolded", kUnfoldedSlowness * forming, [&, tile] {
                         return in_tiles(x, d, tile, [this](const auto& part, const auto& b) {
                           const auto [activations, factors] = unfolded(part, b);
-                          return at::bmm(factors, activations.transpose(1, 2));
+                          return kernels::formed_squared_norms(activations.transpose(1, 2),
+                                                               factors.transpose(1, 2));
                         });
                       }});
       ways.push_back({"gram",
@@ -110,19 +119,24 @@ class ConvolutionUse final : public LayerUse {
   }
 
  private:
-  bool unfolds() const { return how_.groups == 1 && !how_.transposed && weight_.dim() <= 4; }
-  bool forms(const at::Tensor& x, const at::Tensor& d) const {
-    return unfolds() && detail::can_form(x, d);
+  bool unfolds() const { return planar() && how_.groups == 1; }
+  bool planar() const { return !how_.transposed && weight_.dim() <= 4; }
+
+  /// Whether kernels.h has more for these tensors than torch's operations.
+  bool has_kernel(const at::Tensor& x, const at::Tensor& d) const {
+    return planar() && (d.is_cuda() || detail::can_form(plane(x), plane(d), geometry()));
   }
 
-  detail::ConvolutionShape shape_of_products() const {
-    return {weight_.sizes().slice(2).vec(), how_.stride, how_.padding, how_.dilation};
+  /// The 1-d convolution is the 2-d one of height 1.
+  at::Tensor plane(const at::Tensor& values) const {
+    return weight_.dim() == 3 ? values.unsqueeze(2) : values;
   }
-
-  NormsAndSum in_registers(const at::Tensor& x, const at::Tensor& d) const {
-    auto result = detail::form_norms_and_sum(x, d, shape_of_products());
-    result.method = "conv";
-    return result;
+  kernels::ConvGeometry geometry() const {
+    const auto pair = [this](at::IntArrayRef sides, int64_t absent) {
+      return weight_.dim() == 3 ? std::array{absent, sides[0]} : std::array{sides[0], sides[1]};
+    };
+    return {pair(weight_.sizes().slice(2), 1), pair(how_.stride, 1), pair(how_.padding, 0),
+            pair(how_.dilation, 1), how_.groups};
   }
 
   int64_t unfolded_positions(const at::Tensor& d) const {
@@ -168,7 +182,7 @@ class ConvolutionUse final : public LayerUse {
             d};
   }
 
-  /// Forms g_i a tile of examples at a time; norms and sum from the same formation.
+  /// Forms g_i a tile of examples at a time.
   template <typename Form>
   NormsAndSum in_tiles(const at::Tensor& x, const at::Tensor& d, int64_t tile,
                        const Form& form) const {
@@ -176,10 +190,9 @@ class ConvolutionUse final : public LayerUse {
     at::Tensor sum;
     for (int64_t begin = 0; begin < x.size(0); begin += tile) {
       const auto end = std::min(begin + tile, x.size(0));
-      const auto formed = form(x.slice(0, begin, end), d.slice(0, begin, end)).flatten(1);
-      norms.push_back(formed.square().sum(1));
-      const auto total = formed.sum(0);
-      sum = sum.defined() ? sum.add_(total) : total;
+      const kernels::Formed formed = form(x.slice(0, begin, end), d.slice(0, begin, end));
+      norms.push_back(formed.squared_norms);
+      sum = sum.defined() ? sum.add_(formed.sum) : formed.sum;
     }
     return {at::cat(norms), sum.reshape(weight_.sizes()), "conv", ""};
   }
@@ -190,8 +203,7 @@ class ConvolutionUse final : public LayerUse {
     for (int64_t begin = 0; begin < x.size(0); begin += tile) {
       const auto end = std::min(begin + tile, x.size(0));
       const auto [a, b] = unfolded(x.slice(0, begin, end), d.slice(0, begin, end));
-      norms.push_back(
-          at::bmm(a.transpose(1, 2), a).mul_(at::bmm(b.transpose(1, 2), b)).sum({1, 2}));
+      norms.push_back(kernels::gram_squared_norms(a.transpose(1, 2), b.transpose(1, 2)));
     }
     const auto sum = std::get<1>(
         at::convolution_backward(d, x, weight_.to(d.options()), c10::nullopt, how_.stride,

@@ -121,11 +121,10 @@ at::Tensor FactoredGradients::row_squared_norms() const {
       .index_add_(0, at::floor_divide(pairs, outputs()), sums.square().sum(1));
 }
 
-/// Multiply-adds an example: position Gram matrices S^2 (I + O), against S I O to form g_i and I O
-/// to square it.
 bool FactoredGradients::forming_is_cheaper() const {
-  return positions() * positions() * (inputs() + outputs()) >
-         (positions() + 1) * inputs() * outputs();
+  const auto S = static_cast<double>(positions()), I = static_cast<double>(inputs()),
+             O = static_cast<double>(outputs());
+  return kernels::forming_operations(S, I, O) < kernels::gram_operations(S, I, O);
 }
 
 int64_t FactoredGradients::tile_examples() const {

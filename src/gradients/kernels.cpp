@@ -1,15 +1,23 @@
 #include "gradients/kernels.h"
 
 #include "gradients/kernels_cpu.h"
+#ifdef GRADIST_CUDA
+#include "gradients/kernels_cuda.h"
+#endif
+#include "gradients/tensor_formation.h"
 
 #include <ATen/OpMathType.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/bmm.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/im2col.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <array>
+#include <vector>
 
 namespace gradist::kernels {
 namespace {
@@ -39,6 +47,12 @@ Pair checked_factors(const at::Tensor& activations, const at::Tensor& backprops)
 
 bool nothing_to_sum(const at::Tensor& activations, const at::Tensor& backprops) {
   return activations.numel() == 0 || backprops.numel() == 0;
+}
+
+/// The sums over no positions, or of no channels.
+ScaleShift no_gradients(const at::Tensor& x, int64_t channels) {
+  const auto zeros = at::zeros({x.size(0), channels}, x.options().dtype(sum_type(x)));
+  return {zeros, zeros.clone()};
 }
 
 /// On a device that has no kernels of ours: the same sums by torch's operations.
@@ -81,6 +95,57 @@ Formed formed_squared_norms(const at::Tensor& a, const at::Tensor& d) {
   return formed;
 }
 
+/// Chunk by chunk, and group by group, as a linear layer of the unfolded input.
+Formed conv_squared_norms(const at::Tensor& x, const at::Tensor& d, const ConvGeometry& geometry) {
+  const auto groups = geometry.groups, positions = d.size(2) * d.size(3);
+  const auto [height, width] = geometry.kernel;
+  const auto inputs = x.size(1) / groups * height * width;
+  const auto chunk = std::max<int64_t>(1, kTileElements / (groups * inputs * positions));
+  std::vector<at::Tensor> norms;
+  auto sum = at::zeros({groups, d.size(1) / groups, inputs}, x.options());
+  for (int64_t begin = 0; begin < x.size(0); begin += chunk) {
+    const auto end = std::min(begin + chunk, x.size(0));
+    const auto windows = at::im2col(x.slice(0, begin, end), geometry.kernel, geometry.dilation,
+                                    geometry.padding, geometry.stride)
+                             .unflatten(1, {groups, inputs});
+    const auto backprops = d.slice(0, begin, end).flatten(2).unflatten(1, {groups, -1});
+    norms.push_back(at::zeros({end - begin}, x.options()));
+    for (int64_t g = 0; g < groups; ++g) {
+      const auto formed = kernels::formed_squared_norms(windows.select(1, g).transpose(1, 2),
+                                                        backprops.select(1, g).transpose(1, 2));
+      norms.back() += formed.squared_norms;
+      sum.select(0, g) += formed.sum;
+    }
+  }
+  return {at::cat(norms), sum};
+}
+
+void add_segment(at::Tensor total, const at::Tensor& segment_squares, const SegmentWeights& weights,
+                 const RunningSums& sums, const at::Tensor& squared_norm) {
+  sums.sum.add_(total, weights.visit);
+  if (!weights.whole) {
+    total = total + sums.open;
+    sums.open.copy_(total);
+  }
+  if (weights.last) {
+    squared_norm.copy_(total.square().sum());
+    sums.open.zero_();
+  } else {
+    squared_norm.zero_();
+  }
+  if (!sums.squares.defined()) {
+    return;
+  }
+  const auto squares = segment_squares.to(at::kDouble);
+  sums.squares.add_(squares, weights.visit);
+  if (sums.within.defined()) {
+    sums.within.add_(squares, weights.within);
+    if (weights.last) {
+      sums.within.sub_(total.square(), weights.within / weights.visited);
+    }
+  }
+}
+
 }  // namespace by_operations
 }  // namespace
 
@@ -91,8 +156,13 @@ at::Tensor gram_squared_norms(const at::Tensor& activations, const at::Tensor& b
     return at::zeros({a.size(0)}, a.options().dtype(sum_type(a)));
   }
   if (a.is_cpu()) {
-    return cpu::gram_squared_norms(a, d);
+    return cpu::gram_squared_norms(a.to(sum_type(a)), d.to(sum_type(d)));
   }
+#ifdef GRADIST_CUDA
+  if (a.is_cuda()) {
+    return cuda::gram_squared_norms(a, d);
+  }
+#endif
   return by_operations::gram_squared_norms(a.to(sum_type(a)), d.to(sum_type(d))).to(sum_type(a));
 }
 
@@ -104,8 +174,13 @@ Formed formed_squared_norms(const at::Tensor& activations, const at::Tensor& bac
     return {at::zeros({a.size(0)}, options), at::zeros({d.size(2), a.size(2)}, options)};
   }
   if (a.is_cpu()) {
-    return cpu::formed_squared_norms(a, d);
+    return cpu::formed_squared_norms(a.to(sum_type(a)), d.to(sum_type(d)));
   }
+#ifdef GRADIST_CUDA
+  if (a.is_cuda()) {
+    return cuda::formed_squared_norms(a, d);
+  }
+#endif
   return by_operations::formed_squared_norms(a.to(sum_type(a)), d.to(sum_type(d)));
 }
 
@@ -119,9 +194,17 @@ ScaleShift row_norm_gradients(const at::Tensor& x, const at::Tensor& backprops,
   const auto dtype = sum_type(input);
   const auto centre = mean.defined() ? mean.to(dtype).contiguous() : mean;
   const auto factor = rstd.to(dtype).contiguous();
+  if (input.numel() == 0) {
+    return no_gradients(input, input.size(2));
+  }
   if (input.is_cpu()) {
     return cpu::row_norm_gradients(input, d, centre, factor);
   }
+#ifdef GRADIST_CUDA
+  if (input.is_cuda()) {
+    return cuda::row_norm_gradients(input, d, centre, factor);
+  }
+#endif
   auto normalised = input.to(dtype);
   if (centre.defined()) {
     normalised = normalised - centre.unsqueeze(2);
@@ -139,11 +222,79 @@ ScaleShift channel_norm_gradients(const at::Tensor& x, const at::Tensor& backpro
   const auto [input, d] = in_one_type(x, backprops);
   const auto dtype = sum_type(input);
   const auto centre = mean.to(dtype).contiguous(), factor = rstd.to(dtype).contiguous();
+  if (input.numel() == 0) {
+    return no_gradients(input, input.size(1));
+  }
   if (input.is_cpu()) {
     return cpu::channel_norm_gradients(input, d, centre, factor);
   }
+#ifdef GRADIST_CUDA
+  if (input.is_cuda()) {
+    return cuda::channel_norm_gradients(input, d, centre, factor);
+  }
+#endif
   return {(d.to(dtype) * (input.to(dtype) - centre.unsqueeze(2))).sum(2) * factor,
           d.sum(2, false, dtype)};
+}
+
+namespace {
+
+/// Positions of a convolution's output along one side.
+int64_t output_size(const ConvGeometry& geometry, size_t side, int64_t size) {
+  return (size + 2 * geometry.padding[side] -
+          geometry.dilation[side] * (geometry.kernel[side] - 1) - 1) /
+             geometry.stride[side] +
+         1;
+}
+
+}  // namespace
+
+Formed conv_squared_norms(const at::Tensor& x, const at::Tensor& backprops,
+                          const ConvGeometry& geometry, bool with_sum) {
+  const at::NoGradGuard no_grad;
+  TORCH_INTERNAL_ASSERT(x.dim() == 4 && backprops.dim() == 4 && x.size(0) == backprops.size(0));
+  TORCH_INTERNAL_ASSERT(x.size(1) % geometry.groups == 0 &&
+                        backprops.size(1) % geometry.groups == 0);
+  TORCH_INTERNAL_ASSERT(backprops.size(2) == output_size(geometry, 0, x.size(2)) &&
+                        backprops.size(3) == output_size(geometry, 1, x.size(3)));
+  const auto [input, d] = in_one_type(x, backprops);
+  const auto [height, width] = geometry.kernel;
+  const auto options = input.options().dtype(sum_type(input));
+  const std::array<int64_t, 4> shape{d.size(1), input.size(1) / geometry.groups, height, width};
+  Formed formed;
+  if (nothing_to_sum(input, d)) {
+    formed = {at::zeros({input.size(0)}, options), at::zeros(shape, options)};
+  } else if (detail::can_form(input, d, geometry)) {
+    formed = detail::form_norms_and_sum(input, d, geometry);
+    formed.squared_norms = formed.squared_norms.to(options);
+#ifdef GRADIST_CUDA
+  } else if (input.is_cuda()) {
+    formed = cuda::conv_squared_norms(input, d, geometry, with_sum);
+#endif
+  } else {
+    formed = by_operations::conv_squared_norms(input.to(options), d.to(options), geometry);
+  }
+  return {formed.squared_norms, with_sum ? formed.sum.reshape(shape) : at::Tensor()};
+}
+
+void add_segment(const at::Tensor& segment_sum, const at::Tensor& segment_squares,
+                 const SegmentWeights& weights, const RunningSums& sums,
+                 const at::Tensor& squared_norm) {
+  const at::NoGradGuard no_grad;
+  TORCH_INTERNAL_ASSERT(sums.squares.defined() == segment_squares.defined() &&
+                        (sums.squares.defined() || !sums.within.defined()));
+  TORCH_INTERNAL_ASSERT(segment_sum.numel() == sums.sum.numel() &&
+                        segment_sum.device() == sums.sum.device());
+  if (segment_sum.is_cpu()) {
+    return cpu::add_segment(segment_sum, segment_squares, weights, sums, squared_norm);
+  }
+#ifdef GRADIST_CUDA
+  if (segment_sum.is_cuda()) {
+    return cuda::add_segment(segment_sum, segment_squares, weights, sums, squared_norm);
+  }
+#endif
+  by_operations::add_segment(segment_sum.to(at::kDouble), segment_squares, weights, sums,
+                             squared_norm);
 }
 
 }  // namespace gradist::kernels

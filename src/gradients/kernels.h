@@ -13,8 +13,7 @@
 ///
 /// Factors are float64, float32, or bfloat16 and float16, whose products and sums are taken in
 /// float32. Results are float64 for float64 factors and float32 else. Any strides and any sizes, 0
-/// among them. The order of summation depends on shapes alone: not on the number of threads, not on
-/// the run.
+/// among them. The order of summation depends on shapes and the number of threads, not on the run.
 namespace gradist::kernels {
 
 /// ||g_i||^2 = sum_st <a_is, a_it> <d_is, d_it>, [B], from position Gram matrices in tiles of t >=
@@ -27,9 +26,17 @@ struct Formed {
   at::Tensor sum;            ///< sum_i g_i, [O, I]
 };
 
-/// Both from one formation of each g_i, a tile at a time that is squared and added to the sum where
-/// it stands (in registers): no B x O x I memory. B S I O multiply-adds, those of the sum alone.
-/// For few positions, where forming costs more than it gives, Gram matrices and one product.
+/// Multiply-adds of an example's squared norm by either way, as many of a large product as take the
+/// same time: the prior of a choice. From timings on two cores with AVX-512.
+constexpr double gram_operations(double positions, double inputs, double outputs) {
+  return 2 * positions * positions * (inputs + outputs);
+}
+constexpr double forming_operations(double positions, double inputs, double outputs) {
+  return (positions + 14) * inputs * outputs;
+}
+
+/// Both from one formation of each g_i, a block at a time that is squared and added to the sum
+/// where it stands (in cache): no B x O x I memory. B S I O multiply-adds, those of the sum alone.
 Formed formed_squared_norms(const at::Tensor& activations, const at::Tensor& backprops);
 
 /// Gradients of a normalisation's scale and shift parameters.
@@ -47,5 +54,39 @@ ScaleShift row_norm_gradients(const at::Tensor& x, const at::Tensor& backprops,
 /// its mean and rstd, [B, C], or [1, C] for all examples. One pass over memory.
 ScaleShift channel_norm_gradients(const at::Tensor& x, const at::Tensor& backprops,
                                   const at::Tensor& mean, const at::Tensor& rstd);
+
+/// A 2-d convolution, (vertical, horizontal) each; the 1-d one has height 1.
+struct ConvGeometry {
+  std::array<int64_t, 2> kernel{1, 1}, stride{1, 1}, padding{0, 0}, dilation{1, 1};
+  int64_t groups = 1;
+};
+
+/// The same pair for the weight [O, C / groups, kernel] of a convolution of x [B, C, H, W] with
+/// backprops [B, O, H', W'], nothing or only tiles of which are unfolded. Without `with_sum` the
+/// sum is undefined. B O (C / groups) kernel H' W' multiply-adds.
+Formed conv_squared_norms(const at::Tensor& x, const at::Tensor& backprops,
+                          const ConvGeometry& geometry, bool with_sum = true);
+
+/// What one segment of a stratum k adds to running sums, see MomentAccumulator.
+struct SegmentWeights {
+  double visit = 1;    ///< u_k
+  double within = 0;   ///< c_k
+  double visited = 1;  ///< n_k
+  bool whole = true;   ///< the segment is the whole stratum
+  bool last = true;    ///< the stratum ends here
+};
+
+/// Running sums of n coordinates, float64 [n] contiguous each, undefined where not wanted; `open`
+/// is the S_k of a stratum that earlier segments began.
+struct RunningSums {
+  at::Tensor sum, squares, within, open;
+};
+
+/// Adds a segment's sums S_j and Q_j, float64 or float32 [n] on the sums' device (Q undefined where
+/// `squares` is). Sets `squared_norm`, float64 [] there, to ||S_k||^2 of these coordinates if the
+/// stratum ends here and to 0 else.
+void add_segment(const at::Tensor& segment_sum, const at::Tensor& segment_squares,
+                 const SegmentWeights& weights, const RunningSums& sums,
+                 const at::Tensor& squared_norm);
 
 }  // namespace gradist::kernels

@@ -4,17 +4,18 @@
 #include <ATen/OpMathType.h>
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/bmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
-#include <cstring>
-#include <type_traits>
 #include <vector>
 
-// Everything hot is written once, on vectors of a width given by the instruction set, and inlined
-// into one function for each set; torch's own choice (ATEN_CPU_CAPABILITY) says which one runs.
+// Products go through torch's BLAS, one after the other into memory that stays in cache. What torch
+// has no operation for is written once as plain loops and inlined into one function for each
+// instruction set; torch's own choice (ATEN_CPU_CAPABILITY) says which one runs.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define GRADIST_AVX2 [[gnu::target("avx2,fma")]]
 #define GRADIST_AVX512 \
@@ -29,196 +30,77 @@
 namespace gradist::kernels::cpu {
 namespace {
 
-/// The register tile of an instruction set: vectors of `bytes`, `rows` x `vectors` accumulators.
-template <int64_t bytes, int64_t rows, int64_t vectors>
-struct RegisterTile {
-  static constexpr int64_t kBytes = bytes, kRows = rows, kVectors = vectors;
-};
-using Baseline = RegisterTile<16, 4, 2>;
-using Avx2 = RegisterTile<32, 4, 2>;
-using Avx512 = RegisterTile<64, 8, 2>;
+/// Numbers of one block of products: written by BLAS and read again while they are in L2.
+constexpr int64_t kBlockNumbers = int64_t{1} << 17;
 
-template <typename T, int64_t bytes>
-struct VectorOf {
-  using Type [[gnu::vector_size(bytes)]] = T;
-  using Unaligned [[gnu::vector_size(bytes), gnu::aligned(sizeof(T)), gnu::may_alias]] = T;
-};
+/// Positions of one Gram tile.
+constexpr int64_t kGramPositions = 256;
 
-/// Positions multiplied before their sum leaves the registers: the panels of a tile stay in L1, and
-/// rounding errors grow with the number of blocks, not of positions.
-constexpr int64_t kDepth = 256;
+/// Numbers summed in T before their sum goes to float64.
+constexpr int64_t kRun = 4096;
 
-/// Rows and columns of the part of [O, I] that one thread works on: its panels and its sum share
-/// the L2 cache.
-constexpr int64_t kBlock = 256;
-
-/// Blocks of work that every call is cut into at least, if it has them, so that threads share it
-/// evenly.
-constexpr int64_t kLeastItems = 16;
-
-/// Positions of one Gram tile; two such strips of rows stay in L2.
-constexpr int64_t kGramBlock = 128;
+/// Multiply-adds worth a thread.
+constexpr int64_t kGrain = int64_t{1} << 20;
 
 /// Rows whose terms are summed in T before they go to float64.
 constexpr int64_t kNormRows = 128;
 
 int64_t divided_up(int64_t x, int64_t y) { return (x + y - 1) / y; }
 
-// ---- formed gradients
+/// Items for one thread at least, each of `work` multiply-adds.
+int64_t grain(int64_t work) { return divided_up(kGrain, std::max<int64_t>(1, work)); }
 
-/// A register tile of one g_i: left [depth, rows]^T times right [depth, columns], both packed. What
-/// earlier positions gave is in `partial`, [rows, columns]; at the last ones the tile is squared
-/// and added to `sum`, else kept in `partial`. Returns the sum of squares.
-struct TilePosition {
-  bool first = true, last = true;  ///< of the blocks of positions
-};
+// ---- blocks of products
 
-template <typename T, typename Tile>
-GRADIST_INLINE double form_tile(const T* left, const T* right, int64_t depth, TilePosition position,
-                                T* partial, T* sum) {
-  using Vector = typename VectorOf<T, Tile::kBytes>::Type;
-  using Memory = typename VectorOf<T, Tile::kBytes>::Unaligned;
-  constexpr int64_t kLanes = Tile::kBytes / static_cast<int64_t>(sizeof(T));
-  constexpr int64_t kRows = Tile::kRows, kVectors = Tile::kVectors;
-  Vector tile[kRows][kVectors] = {};
-  for (int64_t k = 0; k < depth; ++k) {
-    Vector row[kVectors];
-#pragma GCC unroll 4
-    for (int64_t v = 0; v < kVectors; ++v) {
-      row[v] = *reinterpret_cast<const Memory*>(right + v * kLanes);
-    }
-#pragma GCC unroll 16
-    for (int64_t r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-      for (int64_t v = 0; v < kVectors; ++v) {
-        tile[r][v] += left[r] * row[v];
-      }
-    }
-    left += kRows;
-    right += kVectors * kLanes;
-  }
-  if (!position.first) {
-#pragma GCC unroll 16
-    for (int64_t r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-      for (int64_t v = 0; v < kVectors; ++v) {
-        tile[r][v] += *reinterpret_cast<const Memory*>(partial + (r * kVectors + v) * kLanes);
-      }
-    }
-  }
-  if (!position.last) {
-#pragma GCC unroll 16
-    for (int64_t r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-      for (int64_t v = 0; v < kVectors; ++v) {
-        *reinterpret_cast<Memory*>(partial + (r * kVectors + v) * kLanes) = tile[r][v];
-      }
-    }
-    return 0;
-  }
-  Vector squares = {};
-#pragma GCC unroll 16
-  for (int64_t r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-    for (int64_t v = 0; v < kVectors; ++v) {
-      squares += tile[r][v] * tile[r][v];
-      *reinterpret_cast<Memory*>(sum + (r * kVectors + v) * kLanes) += tile[r][v];
-    }
-  }
-  double total = 0;
-  for (int64_t lane = 0; lane < kLanes; ++lane) {
-    total += static_cast<double>(squares[lane]);
-  }
-  return total;
-}
+/// Independent partial sums, enough for the vectors of every instruction set.
+constexpr int64_t kLanes = 64;
 
-// ---- position Gram matrices
-
-/// Rows of one factor for a block of positions: `rows` of them, `length` numbers each (a multiple
-/// of the vector's lanes), `stride` apart.
+/// sum_j x_j y_j, runs of kRun numbers in T.
 template <typename T>
-struct Rows {
-  const T* data;
-  int64_t rows, length, stride;
-
-  const T* row(int64_t r) const { return data + std::min(r, rows - 1) * stride; }
-};
-
-/// The inner products of n x n rows; rows past the end repeat the last one.
-template <typename T, typename Tile, int64_t n>
-GRADIST_INLINE void inner_products(const Rows<T>& left, int64_t s, const Rows<T>& right, int64_t t,
-                                   double (&products)[n][n]) {
-  using Vector = typename VectorOf<T, Tile::kBytes>::Type;
-  using Memory = typename VectorOf<T, Tile::kBytes>::Unaligned;
-  constexpr int64_t kLanes = Tile::kBytes / static_cast<int64_t>(sizeof(T));
-  const T *x[n], *y[n];
-  for (int64_t r = 0; r < n; ++r) {
-    x[r] = left.row(s + r);
-    y[r] = right.row(t + r);
-  }
-  Vector sums[n][n] = {};
-  for (int64_t k = 0; k < left.length; k += kLanes) {
-    Vector column[n];
-#pragma GCC unroll 4
-    for (int64_t c = 0; c < n; ++c) {
-      column[c] = *reinterpret_cast<const Memory*>(y[c] + k);
-    }
-#pragma GCC unroll 4
-    for (int64_t r = 0; r < n; ++r) {
-      const Vector row = *reinterpret_cast<const Memory*>(x[r] + k);
-#pragma GCC unroll 4
-      for (int64_t c = 0; c < n; ++c) {
-        sums[r][c] += row * column[c];
-      }
-    }
-  }
-#pragma GCC unroll 4
-  for (int64_t r = 0; r < n; ++r) {
-#pragma GCC unroll 4
-    for (int64_t c = 0; c < n; ++c) {
-      T total = 0;
-#pragma GCC unroll 16
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
-        total += sums[r][c][lane];
-      }
-      products[r][c] = static_cast<double>(total);
-    }
-  }
-}
-
-/// sum over positions s of one block and t of another of <a_s, a_t> <d_s, d_t>; on the diagonal
-/// (both blocks the same) over t >= s, those with t > s twice.
-template <typename T, typename Tile, int64_t n>
-GRADIST_INLINE double gram_block(const Rows<T>& a_left, const Rows<T>& a_right,
-                                 const Rows<T>& d_left, const Rows<T>& d_right, bool diagonal) {
+GRADIST_INLINE double inner_product(const T* x, const T* y, int64_t count) {
   double total = 0;
-  for (int64_t s = 0; s < a_left.rows; s += n) {
-    for (int64_t t = diagonal ? s : 0; t < a_right.rows; t += n) {
-      double a[n][n], d[n][n];
-      inner_products<T, Tile, n>(a_left, s, a_right, t, a);
-      inner_products<T, Tile, n>(d_left, s, d_right, t, d);
-      const auto rows = std::min(n, a_left.rows - s), columns = std::min(n, a_right.rows - t);
-      for (int64_t r = 0; r < rows; ++r) {
-        for (int64_t c = diagonal && s == t ? r : 0; c < columns; ++c) {
-          const double weight = diagonal && s + r == t + c ? 1.0 : 2.0;
-          total += weight * a[r][c] * d[r][c];
-        }
+  for (int64_t begin = 0; begin < count; begin += kRun) {
+    const auto end = std::min(begin + kRun, count);
+    T sums[kLanes] = {};
+    int64_t j = begin;
+    for (; j + kLanes <= end; j += kLanes) {
+      for (int64_t lane = 0; lane < kLanes; ++lane) {
+        sums[lane] += x[j + lane] * y[j + lane];
       }
+    }
+    for (; j < end; ++j) {
+      sums[j % kLanes] += x[j] * y[j];
+    }
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      total += static_cast<double>(sums[lane]);
     }
   }
   return total;
 }
 
-template <typename T, typename Tile>
-GRADIST_INLINE double gram_block(const Rows<T>& a_left, const Rows<T>& a_right,
-                                 const Rows<T>& d_left, const Rows<T>& d_right, bool diagonal) {
-  if (a_left.rows == 1 && a_right.rows == 1) {
-    return gram_block<T, Tile, 1>(a_left, a_right, d_left, d_right, diagonal);
+/// Adds x to `sum`, and returns ||x||^2.
+template <typename T>
+GRADIST_INLINE double add_and_square(const T* x, int64_t count, T* __restrict sum) {
+  double total = 0;
+  for (int64_t begin = 0; begin < count; begin += kRun) {
+    const auto end = std::min(begin + kRun, count);
+    T squares[kLanes] = {};
+    int64_t j = begin;
+    for (; j + kLanes <= end; j += kLanes) {
+      for (int64_t lane = 0; lane < kLanes; ++lane) {
+        squares[lane] += x[j + lane] * x[j + lane];
+        sum[j + lane] += x[j + lane];
+      }
+    }
+    for (; j < end; ++j) {
+      squares[j % kLanes] += x[j] * x[j];
+      sum[j] += x[j];
+    }
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      total += static_cast<double>(squares[lane]);
+    }
   }
-  if (a_left.rows <= 2 && a_right.rows <= 2) {
-    return gram_block<T, Tile, 2>(a_left, a_right, d_left, d_right, diagonal);
-  }
-  return gram_block<T, Tile, 4>(a_left, a_right, d_left, d_right, diagonal);
+  return total;
 }
 
 // ---- normalisation layers
@@ -266,7 +148,7 @@ struct ChannelSums {
 };
 template <typename Source, typename T>
 GRADIST_INLINE ChannelSums channel_sums(const Source* x, const Source* d, T mean, int64_t count) {
-  constexpr int64_t kLanes = 64, kRounds = 32;
+  constexpr int64_t kRounds = 32;
   ChannelSums sums;
   int64_t s = 0;
   while (s + kLanes <= count) {
@@ -291,47 +173,77 @@ GRADIST_INLINE ChannelSums channel_sums(const Source* x, const Source* d, T mean
   return sums;
 }
 
+// ---- running sums
+
+/// null where not wanted.
+double* numbers(const at::Tensor& tensor) {
+  return tensor.defined() ? tensor.data_ptr<double>() : nullptr;
+}
+
+template <typename T>
+double add_segment(const T* segment_sum, const T* segment_squares, int64_t count,
+                   const SegmentWeights& weights, const RunningSums& sums) {
+  double *const sum = numbers(sums.sum), *const squares = numbers(sums.squares),
+                *const within = numbers(sums.within), *const open = numbers(sums.open);
+  double squared_norm = 0;
+  for (int64_t j = 0; j < count; ++j) {
+    double total = static_cast<double>(segment_sum[j]);
+    sum[j] += weights.visit * total;
+    if (!weights.whole) {
+      total = open[j] += total;
+    }
+    squared_norm += total * total;
+    if (squares != nullptr) {
+      const auto square = static_cast<double>(segment_squares[j]);
+      squares[j] += weights.visit * square;
+      if (within != nullptr) {
+        const double mean_part = weights.last ? total * total / weights.visited : 0.0;
+        within[j] += weights.within * (square - mean_part);
+      }
+    }
+    if (!weights.whole && weights.last) {
+      open[j] = 0;
+    }
+  }
+  return weights.last ? squared_norm : 0.0;
+}
+
 // ---- one function an instruction set
 
 /// The hot functions for factors of type Source, compiled for one instruction set.
 template <typename Source>
 struct Primitives {
   using T = at::opmath_type<Source>;
-  int64_t tile_rows, tile_columns, lanes;
-  double (*form_tile)(const T*, const T*, int64_t, TilePosition, T*, T*);
-  double (*gram_block)(const Rows<T>&, const Rows<T>&, const Rows<T>&, const Rows<T>&, bool);
+  double (*inner_product)(const T*, const T*, int64_t);
+  double (*add_and_square)(const T*, int64_t, T*);
   void (*add_rows)(const Source*, const Source*, const T*, const T*, int64_t, int64_t, T*, T*);
   ChannelSums (*channel_sums)(const Source*, const Source*, T, int64_t);
 };
 
-#define GRADIST_PRIMITIVES(NAME, TILE, TARGET)                                                     \
-  template <typename Source>                                                                       \
-  struct NAME {                                                                                    \
-    using T = at::opmath_type<Source>;                                                             \
-    TARGET static double form(const T* left, const T* right, int64_t depth, TilePosition position, \
-                              T* partial, T* sum) {                                                \
-      return form_tile<T, TILE>(left, right, depth, position, partial, sum);                       \
-    }                                                                                              \
-    TARGET static double gram(const Rows<T>& a_left, const Rows<T>& a_right,                       \
-                              const Rows<T>& d_left, const Rows<T>& d_right, bool diagonal) {      \
-      return gram_block<T, TILE>(a_left, a_right, d_left, d_right, diagonal);                      \
-    }                                                                                              \
-    TARGET static void rows(const Source* x, const Source* d, const T* mean, const T* rstd,        \
-                            int64_t count, int64_t channels, T* scale, T* shift) {                 \
-      add_rows<Source, T>(x, d, mean, rstd, count, channels, scale, shift);                        \
-    }                                                                                              \
-    TARGET static ChannelSums channel(const Source* x, const Source* d, T mean, int64_t count) {   \
-      return channel_sums<Source, T>(x, d, mean, count);                                           \
-    }                                                                                              \
-    static constexpr int64_t kLanes = TILE::kBytes / static_cast<int64_t>(sizeof(T));              \
-    static constexpr Primitives<Source> kTable{                                                    \
-        TILE::kRows, TILE::kVectors* kLanes, kLanes, form, gram, rows, channel};                   \
+#define GRADIST_PRIMITIVES(NAME, TARGET)                                                         \
+  template <typename Source>                                                                     \
+  struct NAME {                                                                                  \
+    using T = at::opmath_type<Source>;                                                           \
+    TARGET static double product(const T* x, const T* y, int64_t count) {                        \
+      return inner_product<T>(x, y, count);                                                      \
+    }                                                                                            \
+    TARGET static double add(const T* x, int64_t count, T* sum) {                                \
+      return add_and_square<T>(x, count, sum);                                                   \
+    }                                                                                            \
+    TARGET static void rows(const Source* x, const Source* d, const T* mean, const T* rstd,      \
+                            int64_t count, int64_t channels, T* scale, T* shift) {               \
+      add_rows<Source, T>(x, d, mean, rstd, count, channels, scale, shift);                      \
+    }                                                                                            \
+    TARGET static ChannelSums channel(const Source* x, const Source* d, T mean, int64_t count) { \
+      return channel_sums<Source, T>(x, d, mean, count);                                         \
+    }                                                                                            \
+    static constexpr Primitives<Source> kTable{product, add, rows, channel};                     \
   };
 
-GRADIST_PRIMITIVES(OnBaseline, Baseline, )
+GRADIST_PRIMITIVES(OnBaseline, )
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-GRADIST_PRIMITIVES(OnAvx2, Avx2, GRADIST_AVX2)
-GRADIST_PRIMITIVES(OnAvx512, Avx512, GRADIST_AVX512)
+GRADIST_PRIMITIVES(OnAvx2, GRADIST_AVX2)
+GRADIST_PRIMITIVES(OnAvx512, GRADIST_AVX512)
 #endif
 
 template <typename Source>
@@ -348,231 +260,106 @@ const Primitives<Source>& primitives() {
   return OnBaseline<Source>::kTable;
 }
 
-// ---- from tensors to tiles
+// ---- from tensors to blocks
 
-/// A matrix [rows, columns] of any strides.
-template <typename Source>
-struct Matrix {
-  const Source* data;
-  int64_t rows, columns, row_stride, column_stride;
-
-  const Source* at(int64_t row, int64_t column) const {
-    return data + row * row_stride + column * column_stride;
-  }
+/// How the gradients of `examples` examples, [O, I] each, are formed: a few examples or a few rows
+/// of one at a time.
+struct FormedBlocks {
+  FormedBlocks(int64_t outputs, int64_t inputs)
+      : examples(std::max<int64_t>(1, kBlockNumbers / (outputs * inputs))),
+        rows(std::clamp<int64_t>(kBlockNumbers / inputs, 1, outputs)) {}
+  int64_t examples, rows;
 };
 
-/// The matrix of example i of a tensor [B, rows, columns].
-template <typename Source>
-Matrix<Source> example(const at::Tensor& tensor, int64_t i) {
-  return {tensor.const_data_ptr<Source>() + i * tensor.stride(0), tensor.size(1), tensor.size(2),
-          tensor.stride(1), tensor.stride(2)};
-}
-
-/// Copies rows [begin, begin + depth) and columns [first, first + count) into panels of `width`
-/// columns, each [depth, width], zeros past the end.
-template <typename Source, typename T>
-void pack(const Matrix<Source>& from, int64_t begin, int64_t depth, int64_t first, int64_t count,
-          int64_t width, T* to) {
-  for (int64_t column = 0; column < count; column += width, to += depth * width) {
-    const auto filled = std::min(width, count - column);
-    const auto* source = from.at(begin, first + column);
-    if (filled < width) {
-      std::fill_n(to, depth * width, T(0));
-    }
-    if (from.column_stride == 1) {
-      for (int64_t k = 0; k < depth; ++k) {
-        std::copy_n(source + k * from.row_stride, filled, to + k * width);
-      }
-    } else {
-      for (int64_t c = 0; c < filled; ++c) {
-        for (int64_t k = 0; k < depth; ++k) {
-          to[k * width + c] = static_cast<T>(source[k * from.row_stride + c * from.column_stride]);
-        }
-      }
-    }
-  }
-}
-
-/// How [O, I] is cut into blocks and the examples into groups: from the shape alone.
-struct Plan {
-  int64_t examples, outputs, inputs, tile_rows, tile_columns;
-  int64_t block_rows = std::min(kBlock, divided_up(outputs, tile_rows) * tile_rows);
-  int64_t block_columns = std::min(kBlock, divided_up(inputs, tile_columns) * tile_columns);
-  int64_t across = divided_up(inputs, block_columns);
-  int64_t blocks = divided_up(outputs, block_rows) * across;
-  int64_t group = divided_up(examples, std::min(examples, divided_up(kLeastItems, blocks)));
-  int64_t groups = divided_up(examples, group);
-};
-
-/// One block of [O, I]: its place, and the loop over its register tiles.
-struct Block {
-  Block(const Plan& whole, int64_t index)
-      : plan(whole),
-        first_row(index / plan.across * plan.block_rows),
-        first_column(index % plan.across * plan.block_columns),
-        rows(std::min(plan.block_rows, plan.outputs - first_row)),
-        columns(std::min(plan.block_columns, plan.inputs - first_column)) {}
-
-  /// Calls visit(row panel, column panel, offset of the tile in the block's sum).
-  template <typename Visit>
-  void for_each_tile(const Visit& visit) const {
-    int64_t offset = 0;
-    for (int64_t column = 0; column * plan.tile_columns < columns; ++column) {
-      for (int64_t row = 0; row * plan.tile_rows < rows; ++row) {
-        visit(row, column, offset);
-        offset += plan.tile_rows * plan.tile_columns;
-      }
-    }
-  }
-
-  const Plan& plan;
-  int64_t first_row, first_column, rows, columns;
-};
-
-/// Room for one block's panels and unfinished tiles; one a thread.
+/// Examples [begin, end): their squared norms are added to `norms`, their sum to `sum` [O, I].
 template <typename T>
-struct Workspace {
-  explicit Workspace(const Plan& plan)
-      : left(static_cast<size_t>(kDepth * plan.block_rows)),
-        right(static_cast<size_t>(kDepth * plan.block_columns)),
-        partial(static_cast<size_t>(plan.block_rows * plan.block_columns)) {}
-  std::vector<T> left, right, partial;
-};
-
-/// ||.||^2 of one block of one g_i, which is added to the block's sum.
-template <typename Source, typename T>
-double form_block(const Primitives<Source>& run, const Block& block, const Matrix<Source>& a,
-                  const Matrix<Source>& d, Workspace<T>& space, T* sum) {
-  double squared_norm = 0;
-  for (int64_t begin = 0; begin < a.rows; begin += kDepth) {
-    const auto depth = std::min(kDepth, a.rows - begin);
-    const TilePosition position{begin == 0, begin + depth == a.rows};
-    pack(d, begin, depth, block.first_row, block.rows, run.tile_rows, space.left.data());
-    pack(a, begin, depth, block.first_column, block.columns, run.tile_columns, space.right.data());
-    block.for_each_tile([&](int64_t row, int64_t column, int64_t offset) {
-      squared_norm += run.form_tile(space.left.data() + row * depth * run.tile_rows,
-                                    space.right.data() + column * depth * run.tile_columns, depth,
-                                    position, space.partial.data() + offset, sum + offset);
-    });
-  }
-  return squared_norm;
-}
-
-/// Adds a block's sum, kept tile by tile, to the matrix [O, I].
-template <typename T>
-void add_block_sum(const Block& block, const T* sum, T* matrix) {
-  const auto& plan = block.plan;
-  block.for_each_tile([&](int64_t row_panel, int64_t column_panel, int64_t offset) {
-    const auto row = row_panel * plan.tile_rows, column = column_panel * plan.tile_columns;
-    const auto rows = std::min(plan.tile_rows, block.rows - row);
-    const auto columns = std::min(plan.tile_columns, block.columns - column);
-    for (int64_t r = 0; r < rows; ++r) {
-      auto* to = matrix + (block.first_row + row + r) * plan.inputs + block.first_column + column;
-      for (int64_t c = 0; c < columns; ++c) {
-        to[c] += sum[offset + r * plan.tile_columns + c];
+void form_examples(const at::Tensor& a, const at::Tensor& d, int64_t begin, int64_t end,
+                   const Primitives<T>& run, double* norms, T* sum) {
+  const auto outputs = d.size(2), inputs = a.size(2);
+  const FormedBlocks blocks(outputs, inputs);
+  auto space = at::empty({blocks.examples * blocks.rows * inputs}, a.options());
+  for (int64_t first = begin; first < end; first += blocks.examples) {
+    const auto count = std::min(blocks.examples, end - first);
+    const auto activations = a.narrow(0, first, count), backprops = d.narrow(0, first, count);
+    for (int64_t row = 0; row < outputs; row += blocks.rows) {
+      const auto rows = std::min(blocks.rows, outputs - row);
+      auto formed = space.narrow(0, 0, count * rows * inputs).view({count, rows, inputs});
+      at::bmm_out(formed, backprops.narrow(2, row, rows).transpose(1, 2), activations);
+      for (int64_t i = 0; i < count; ++i) {
+        norms[first + i] += run.add_and_square(formed.const_data_ptr<T>() + i * rows * inputs,
+                                               rows * inputs, sum + row * inputs);
       }
     }
-  });
+  }
 }
 
-template <typename Source>
+/// Threads take contiguous parts of the examples, each with a sum of its own.
+template <typename T>
 Formed form(const at::Tensor& a, const at::Tensor& d) {
-  using T = at::opmath_type<Source>;
-  const auto& run = primitives<Source>();
-  const at::TensorOptions options = a.options().dtype(c10::CppTypeToScalarType<T>::value);
-  const Plan plan{a.size(0), d.size(2), a.size(2), run.tile_rows, run.tile_columns};
-  const auto block_size = plan.block_rows * plan.block_columns;
-  at::Tensor sum = at::zeros({plan.outputs, plan.inputs}, options);
-  at::Tensor norms = at::empty({plan.blocks, plan.examples}, options.dtype(at::kDouble));
-  const at::Tensor block_sums = at::zeros({plan.groups, plan.blocks, block_size}, options);
-  auto* block_sum = block_sums.data_ptr<T>();
-  auto* norm = norms.data_ptr<double>();
-
-  at::parallel_for(0, plan.groups * plan.blocks, 1, [&](int64_t first, int64_t last) {
-    Workspace<T> space(plan);
-    for (int64_t item = first; item < last; ++item) {
-      const auto b = item % plan.blocks;
-      const Block block(plan, b);
-      const auto begin = item / plan.blocks * plan.group;
-      for (int64_t i = begin; i < std::min(begin + plan.group, plan.examples); ++i) {
-        norm[b * plan.examples + i] =
-            form_block(run, block, example<Source>(a, i), example<Source>(d, i), space,
-                       block_sum + item * block_size);
-      }
+  const auto examples = a.size(0), outputs = d.size(2), inputs = a.size(2);
+  const auto parts = std::min<int64_t>(at::get_num_threads(), examples);
+  auto norms = at::zeros({examples}, a.options().dtype(at::kDouble));
+  auto sums = at::zeros({parts, outputs, inputs}, a.options());
+  auto* norm = norms.template data_ptr<double>();
+  auto* sum = sums.template data_ptr<T>();
+  at::parallel_for(0, parts, 1, [&](int64_t first, int64_t last) {
+    const at::NoGradGuard in_this_thread;
+    for (int64_t part = first; part < last; ++part) {
+      form_examples<T>(a, d, part * examples / parts, (part + 1) * examples / parts,
+                       primitives<T>(), norm, sum + part * outputs * inputs);
     }
   });
-  for (int64_t item = 0; item < plan.groups * plan.blocks; ++item) {
-    add_block_sum(Block(plan, item % plan.blocks), block_sum + item * block_size,
-                  sum.data_ptr<T>());
-  }
-  return {norms.sum(0).to(options), sum};
+  return {norms.to(a.scalar_type()), parts == 1 ? sums.squeeze(0) : sums.sum(0)};
 }
 
-/// Rows [begin, begin + count) of a factor in type T with lengths of whole vectors: the factor's
-/// own memory where that will do, else a copy in `space`.
-template <typename Source, typename T>
-Rows<T> rows_of(const Matrix<Source>& factor, int64_t begin, int64_t count, int64_t lanes,
-                std::vector<T>& space) {
-  const auto rows = std::min(count, factor.rows - begin);
-  const auto length = divided_up(factor.columns, lanes) * lanes;
-  if constexpr (std::is_same_v<Source, T>) {
-    if (factor.column_stride == 1 && length == factor.columns) {
-      return {factor.at(begin, 0), rows, length, factor.row_stride};
-    }
-  }
-  space.assign(static_cast<size_t>(rows * length), T(0));
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < factor.columns; ++c) {
-      space[static_cast<size_t>(r * length + c)] = static_cast<T>(*factor.at(begin + r, c));
-    }
-  }
-  return {space.data(), rows, length, length};
-}
-
-/// The blocks of one pair, from a running number of the pairs with left <= right.
-struct BlockPair {
+/// The tiles of one pair, from a running number of the pairs with left <= right.
+struct TilePair {
   int64_t left = 0, right = 0;
 };
-BlockPair block_pair(int64_t number, int64_t blocks) {
-  BlockPair pair;
-  for (; number >= blocks - pair.left; ++pair.left) {
-    number -= blocks - pair.left;
+TilePair tile_pair(int64_t number, int64_t tiles) {
+  TilePair pair;
+  for (; number >= tiles - pair.left; ++pair.left) {
+    number -= tiles - pair.left;
   }
   pair.right = pair.left + number;
   return pair;
 }
 
-template <typename Source>
+template <typename T>
 at::Tensor gram(const at::Tensor& a, const at::Tensor& d) {
-  using T = at::opmath_type<Source>;
-  const auto& run = primitives<Source>();
-  const auto blocks = divided_up(a.size(1), kGramBlock), pairs = blocks * (blocks + 1) / 2;
+  const auto& run = primitives<T>();
+  const auto positions = a.size(1);
+  const auto tiles = divided_up(positions, kGramPositions), pairs = tiles * (tiles + 1) / 2;
   at::Tensor parts = at::empty({a.size(0), pairs}, a.options().dtype(at::kDouble));
   auto* part = parts.data_ptr<double>();
-  at::parallel_for(0, a.size(0) * pairs, 1, [&](int64_t first, int64_t last) {
-    std::vector<T> a_left, a_right, d_left, d_right;
+  const auto side = std::min(kGramPositions, positions);
+  const auto work = side * side * (a.size(2) + d.size(2));
+  at::parallel_for(0, a.size(0) * pairs, grain(work), [&](int64_t first, int64_t last) {
+    const at::NoGradGuard in_this_thread;
+    auto space = at::empty({2, side * side}, a.options());
     for (int64_t item = first; item < last; ++item) {
-      const auto pair = block_pair(item % pairs, blocks);
-      const auto rows = [&](const at::Tensor& factor, int64_t block, std::vector<T>& space) {
-        return rows_of<Source, T>(example<Source>(factor, item / pairs), block * kGramBlock,
-                                  kGramBlock, run.lanes, space);
+      const auto pair = tile_pair(item % pairs, tiles);
+      const auto products = [&](const at::Tensor& factor, int64_t which) {
+        const auto rows = [&](int64_t tile) {
+          const auto begin = tile * kGramPositions;
+          return factor.select(0, item / pairs)
+              .narrow(0, begin, std::min(kGramPositions, positions - begin));
+        };
+        const auto left = rows(pair.left), right = rows(pair.right);
+        auto made = space.select(0, which)
+                        .narrow(0, 0, left.size(0) * right.size(0))
+                        .view({left.size(0), right.size(0)});
+        at::mm_out(made, left, right.t());
+        return made;
       };
-      part[item] = run.gram_block(rows(a, pair.left, a_left), rows(a, pair.right, a_right),
-                                  rows(d, pair.left, d_left), rows(d, pair.right, d_right),
-                                  pair.left == pair.right);
+      const auto of_activations = products(a, 0), of_backprops = products(d, 1);
+      part[item] =
+          (pair.left == pair.right ? 1 : 2) *
+          run.inner_product(of_activations.template const_data_ptr<T>(),
+                            of_backprops.template const_data_ptr<T>(), of_activations.numel());
     }
   });
-  return parts.sum(1).to(c10::CppTypeToScalarType<T>::value);
-}
-
-/// Forming costs the sum's own multiply-adds and, as much as about `kFormingOverhead` positions
-/// would, packing and squaring; Gram matrices cost theirs on top of the sum, at about half the
-/// speed.
-bool forming_is_cheaper(const at::Tensor& a, const at::Tensor& d) {
-  constexpr double kFormingOverhead = 24;
-  const auto S = static_cast<double>(a.size(1)), I = static_cast<double>(a.size(2)),
-             O = static_cast<double>(d.size(2));
-  return kFormingOverhead * I * O < S * (S + 1) * (I + O);
+  return parts.sum(1).to(a.scalar_type());
 }
 
 template <typename Source>
@@ -585,7 +372,7 @@ ScaleShift row_norm(const at::Tensor& x, const at::Tensor& d, const at::Tensor& 
   at::Tensor scale = at::empty({examples, channels}, options);
   at::Tensor shift = at::empty({examples, channels}, options);
   const auto* centre = mean.defined() ? mean.const_data_ptr<T>() : nullptr;
-  at::parallel_for(0, examples, 1, [&](int64_t first, int64_t last) {
+  at::parallel_for(0, examples, grain(16 * positions * channels), [&](int64_t first, int64_t last) {
     const auto width = static_cast<size_t>(channels);
     std::vector<T> part(2 * width);
     std::vector<double> total(2 * width);
@@ -624,7 +411,7 @@ ScaleShift channel_norm(const at::Tensor& x, const at::Tensor& d, const at::Tens
   const auto place = [&](const at::Tensor& statistic, int64_t item) {
     return statistic.const_data_ptr<T>()[item % statistic.numel()];
   };
-  at::parallel_for(0, examples * channels, 16, [&](int64_t first, int64_t last) {
+  at::parallel_for(0, examples * channels, grain(16 * positions), [&](int64_t first, int64_t last) {
     for (int64_t item = first; item < last; ++item) {
       const auto sums = run.channel_sums(x.const_data_ptr<Source>() + item * positions,
                                          d.const_data_ptr<Source>() + item * positions,
@@ -643,18 +430,13 @@ ScaleShift channel_norm(const at::Tensor& x, const at::Tensor& d, const at::Tens
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, TYPE, "gradist::kernels", __VA_ARGS__)
 
 at::Tensor gram_squared_norms(const at::Tensor& activations, const at::Tensor& backprops) {
-  return GRADIST_DISPATCH(activations.scalar_type(),
-                          [&] { return gram<scalar_t>(activations, backprops); });
+  return AT_DISPATCH_FLOATING_TYPES(activations.scalar_type(), "gradist::kernels",
+                                    [&] { return gram<scalar_t>(activations, backprops); });
 }
 
 Formed formed_squared_norms(const at::Tensor& activations, const at::Tensor& backprops) {
-  if (forming_is_cheaper(activations, backprops)) {
-    return GRADIST_DISPATCH(activations.scalar_type(),
-                            [&] { return form<scalar_t>(activations, backprops); });
-  }
-  const auto dtype = at::toOpMathType(activations.scalar_type());
-  return {gram_squared_norms(activations, backprops),
-          at::mm(backprops.flatten(0, 1).to(dtype).t(), activations.flatten(0, 1).to(dtype))};
+  return AT_DISPATCH_FLOATING_TYPES(activations.scalar_type(), "gradist::kernels",
+                                    [&] { return form<scalar_t>(activations, backprops); });
 }
 
 ScaleShift row_norm_gradients(const at::Tensor& x, const at::Tensor& backprops,
@@ -668,6 +450,19 @@ ScaleShift channel_norm_gradients(const at::Tensor& x, const at::Tensor& backpro
                                   const at::Tensor& mean, const at::Tensor& rstd) {
   return GRADIST_DISPATCH(x.scalar_type(), [&] {
     return channel_norm<scalar_t>(x.contiguous(), backprops.contiguous(), mean, rstd);
+  });
+}
+
+void add_segment(const at::Tensor& segment_sum, const at::Tensor& segment_squares,
+                 const SegmentWeights& weights, const RunningSums& sums,
+                 const at::Tensor& squared_norm) {
+  AT_DISPATCH_FLOATING_TYPES(segment_sum.scalar_type(), "gradist::kernels", [&] {
+    const auto sum = segment_sum.contiguous();
+    const auto squares = segment_squares.defined() ? segment_squares.contiguous() : segment_squares;
+    *squared_norm.data_ptr<double>() =
+        add_segment<scalar_t>(sum.const_data_ptr<scalar_t>(),
+                              squares.defined() ? squares.const_data_ptr<scalar_t>() : nullptr,
+                              sum.numel(), weights, sums);
   });
 }
 

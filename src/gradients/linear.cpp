@@ -1,6 +1,5 @@
 #include "gradients/kernels.h"
 #include "gradients/layer_rules.h"
-#include "gradients/tensor_formation.h"
 
 #include <ATen/ops/linear.h>
 #include <ATen/ops/matmul.h>
@@ -52,29 +51,21 @@ class LinearUse final : public LayerUse {
     if (parameter.role == Role::kBias || g.positions() == 1) {
       return {g.squared_norms(), g.sum(), g.method(), ""};
     }
-    const auto examples = static_cast<double>(g.size()),
-               positions = static_cast<double>(g.positions());
-    const auto inputs = static_cast<double>(g.inputs()), outputs = static_cast<double>(g.outputs());
-    const auto forming = examples * (positions + 1) * inputs * outputs;
-    std::vector<MethodChoices::Way> ways{
-        {"gram", examples * positions * (positions * (inputs + outputs) + inputs * outputs),
+    const auto S = static_cast<double>(g.positions()), I = static_cast<double>(g.inputs()),
+               O = static_cast<double>(g.outputs());
+    const auto examples = static_cast<double>(g.size());
+    const std::vector<MethodChoices::Way> ways{
+        {"gram", examples * (kernels::gram_operations(S, I, O) + S * I * O),
          [&] {
            return NormsAndSum{kernels::gram_squared_norms(g.activations(), g.backprops()), g.sum(),
                               g.method(), ""};
          }},
-        {"formed", forming,
+        {"formed", examples * kernels::forming_operations(S, I, O),
          [&] {
            const auto made = kernels::formed_squared_norms(g.activations(), g.backprops());
            return NormsAndSum{made.squared_norms, made.sum, g.method(), ""};
          }},
     };
-    if (detail::can_form(g.activations(), g.backprops())) {
-      ways.push_back({"in registers", 0.9 * forming, [&] {
-                        auto result = detail::form_norms_and_sum(g.activations(), g.backprops());
-                        result.method = g.method();
-                        return result;
-                      }});
-    }
     return choices.compute(describe("linear", g.activations(), g.backprops()), ways);
   }
 

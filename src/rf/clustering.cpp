@@ -14,6 +14,9 @@ namespace {
 /// A cluster smaller than N / (kSmallCluster K) is refilled by a split.
 constexpr int64_t kSmallCluster = 16;
 
+/// k-means++ looks at this many examples a cluster.
+constexpr int64_t kSeedsPerCluster = 16;
+
 /// Random equal partitions meet the guard's bound about every other time.
 constexpr int kMaxCuts = 40;
 
@@ -133,26 +136,37 @@ class Lloyd {
                                products_.data());
   }
 
-  /// K examples' gradients by k-means++: each next one with probability proportional to its squared
-  /// distance from the nearest one picked. [Arthur07]
+  /// K gradients by k-means++ among a few random examples: each next one with probability
+  /// proportional to its squared distance from the nearest one picked. [Arthur07]
   Rows<T> start(Words& random) {
-    const auto n = static_cast<size_t>(problem_.examples());
+    auto candidates = random_order(problem_.examples(), random);
+    const auto wanted = static_cast<size_t>(kSeedsPerCluster * clusters_);
+    candidates.resize(std::min(candidates.size(), wanted));
+    std::vector<int32_t> rows;
+    for (const int32_t candidate : candidates) {
+      rows.push_back(problem_.index[static_cast<size_t>(candidate)]);
+    }
+    const auto norm = [&](size_t c) {
+      return gradients_.squared_norms[static_cast<size_t>(candidates[c])];
+    };
+    const auto residual = [&](size_t c) {
+      return gradients_.residuals[static_cast<size_t>(candidates[c])];
+    };
     Rows<T> centers(clusters_, problem_.parameters());
-    std::vector<double> nearest(n, std::numeric_limits<double>::infinity());
-    std::vector<double> products(n);
-    size_t pick = random.below(static_cast<uint32_t>(n));
+    std::vector<double> nearest(rows.size(), std::numeric_limits<double>::infinity());
+    std::vector<double> products(rows.size());
+    size_t pick = 0;
     for (int64_t k = 0; k < clusters_; ++k) {
       T* center = centers.row(k);
-      const T* row = problem_.psi->row(problem_.index[pick]);
-      const double r = gradients_.residuals[pick];
+      const T* row = problem_.psi->row(rows[pick]);
+      const double r = residual(pick);
       std::transform(row, row + centers.stride(), center,
                      [r](T number) { return static_cast<T>(r) * number; });
-      row_kernels<T>().dots(problem_.psi->data(), problem_.psi->stride(), problem_.index.data(),
-                            problem_.examples(), center, products.data());
-      for (size_t i = 0; i < n; ++i) {
-        const double distance = gradients_.squared_norms[i] + gradients_.squared_norms[pick] -
-                                2 * gradients_.residuals[i] * products[i];
-        nearest[i] = std::min(nearest[i], std::max(distance, 0.0));
+      row_kernels<T>().dots(problem_.psi->data(), problem_.psi->stride(), rows.data(),
+                            static_cast<int64_t>(rows.size()), center, products.data());
+      for (size_t c = 0; c < rows.size(); ++c) {
+        const double distance = norm(c) + norm(pick) - 2 * residual(c) * products[c];
+        nearest[c] = std::min(nearest[c], std::max(distance, 0.0));
       }
       nearest[pick] = 0;
       pick = drawn(nearest, random);

@@ -40,7 +40,8 @@ Partition evaluated(const RankOneGradients<T>& gradients, std::vector<int32_t> a
                     int64_t clusters);
 
 /// Gradient Clustering as in gc/lloyd.h, with the rules that are told there, on gradients that have
-/// rank one as they are: centers are the true means of gradients. Cost O(N K h) a step.
+/// rank one as they are: centers are the true means of gradients, and k-means++ starts from 16
+/// random examples a cluster. Cost O(N K h) a step.
 template <class T>
 Partition lloyd(const RankOneGradients<T>& gradients, int64_t clusters, int64_t steps,
                 Words& random);

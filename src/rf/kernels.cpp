@@ -168,30 +168,49 @@ inline void add_to(double* sums, const Vector<T>& values) {
   }
 }
 
-template <class T, int A, int B>
-void accumulate_sums(const T* psi, int64_t stride, const int32_t* index, int64_t n, const T* a,
-                     double* first, const T* b, double* second) {
-  for (int64_t j = 0; j < stride; j += kWidth<T>) {
-    Vector<T> sum_a[A] = {};
-    Vector<T> sum_b[B > 0 ? B : 1] = {};
-    for (int64_t i = 0; i < n; ++i) {
-      const Vector<T> row = at(psi + index[i] * stride + j);
+/// The sums at W vectors of coordinates from j on.
+template <class T, int A, int B, int W>
+inline void accumulate_columns(int64_t j, const T* psi, int64_t stride, const int32_t* index,
+                               int64_t n, const T* a, double* first, const T* b, double* second) {
+  Vector<T> sum_a[A][W] = {};
+  Vector<T> sum_b[B > 0 ? B : 1][W] = {};
+  for (int64_t i = 0; i < n; ++i) {
+#pragma GCC unroll 4
+    for (int w = 0; w < W; ++w) {
+      const Vector<T> row = at(psi + index[i] * stride + j + w * kWidth<T>);
       const Vector<T> square = row * row;
 #pragma GCC unroll 2
       for (int s = 0; s < A; ++s) {
-        sum_a[s] += a[s * kBlock + i] * row;
+        sum_a[s][w] += a[s * kBlock + i] * row;
       }
 #pragma GCC unroll 5
       for (int s = 0; s < B; ++s) {
-        sum_b[s] += b[s * kBlock + i] * square;
+        sum_b[s][w] += b[s * kBlock + i] * square;
       }
     }
+  }
+  for (int w = 0; w < W; ++w) {
+    const int64_t place = j + w * kWidth<T>;
     for (int s = 0; s < A; ++s) {
-      add_to<T>(first + s * stride + j, sum_a[s]);
+      add_to<T>(first + s * stride + place, sum_a[s][w]);
     }
     for (int s = 0; s < B; ++s) {
-      add_to<T>(second + s * stride + j, sum_b[s]);
+      add_to<T>(second + s * stride + place, sum_b[s][w]);
     }
+  }
+}
+
+template <class T, int A, int B>
+void accumulate_sums(const T* psi, int64_t stride, const int32_t* index, int64_t n, const T* a,
+                     double* first, const T* b, double* second) {
+  // A row is read in long stretches, as far as the sums fit into the registers.
+  constexpr int kTogether = A + B <= 2 ? 4 : kParts == 1 ? 2 : 1;
+  int64_t j = 0;
+  for (; j + kTogether * kWidth<T> <= stride; j += kTogether * kWidth<T>) {
+    accumulate_columns<T, A, B, kTogether>(j, psi, stride, index, n, a, first, b, second);
+  }
+  for (; j < stride; j += kWidth<T>) {
+    accumulate_columns<T, A, B, 1>(j, psi, stride, index, n, a, first, b, second);
   }
 }
 

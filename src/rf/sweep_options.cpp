@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
-#include <fstream>
 #include <functional>
 #include <limits>
 #include <map>
@@ -35,24 +33,8 @@ void refuse(const char* name, const T& value, const U& rule) {
   TORCH_CHECK_VALUE(false, name, " = ", value, ", ", rule);
 }
 
-/// Options are a page; what is longer is another file.
-constexpr size_t kLongestConfig = size_t{1} << 20;
-
 /// Counters of Philox are 32-bit words, as are the kernels' row numbers.
 constexpr int64_t kMostNumbers = std::numeric_limits<int32_t>::max() / 2;
-
-std::string read_config_file(const std::string& path, const OptionOrigin& origin) {
-  std::error_code ignored;
-  std::ifstream file(path, std::ios::binary);
-  TORCH_CHECK_VALUE(file.is_open() && !std::filesystem::is_directory(path, ignored), origin,
-                    "config = ", path, ", must be a readable TOML file");
-  std::string document(kLongestConfig + 1, '\0');
-  file.read(document.data(), static_cast<std::streamsize>(document.size()));
-  document.resize(static_cast<size_t>(file.gcount()));
-  TORCH_CHECK_VALUE(document.size() <= kLongestConfig, origin, "config = ", path,
-                    ", must be a TOML file of at most ", kLongestConfig, " bytes");
-  return document;
-}
 
 int64_t least(const std::vector<int64_t>& values) {
   return *std::min_element(values.begin(), values.end());
@@ -202,19 +184,8 @@ std::vector<int64_t> models_of_shard(const SweepOptions& options) {
 SweepOptions resolve_sweep_options(const SweepRequest& request) {
   SweepOptions options;
   OptionList list = list_options(options);
-  std::vector<std::string> chosen;
-  if (!request.config_file.empty()) {
-    chosen = set_from_toml(list, read_config_file(request.config_file, request.origin),
-                           request.config_file);
-  }
-  for (const auto& [name, text] : request.options) {
-    find_option(list, name, request.origin).set(text, request.origin);
-    chosen.push_back(name);
-  }
-  if (options.protocol == "faghri" &&
-      std::find(chosen.begin(), chosen.end(), "measure") == chosen.end()) {
-    options.measure = "sampled";
-  }
+  const auto chosen = set_from_request(list, request.config_file, request.options, request.origin);
+  imply_measure(options.protocol, chosen, options.measure);
   return options;
 }
 
@@ -228,10 +199,7 @@ void check_sweep_options(const SweepOptions& options) {
   if (options.logits == 2 && options.loss != "cross-entropy") {
     refuse("logits", options.logits, "must be 1 where loss = " + options.loss);
   }
-  if (options.protocol == "faghri" && options.measure != "sampled") {
-    refuse("protocol", options.protocol,
-           "must be none where measure = " + options.measure + " (it needs sampled)");
-  }
+  check_protocol(options.protocol, options.measure);
   if (options.resume && options.overwrite) {
     refuse("overwrite", "yes", "must be no where resume = yes");
   }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "estimators/protocol.h"
 #include "options.h"
 #include "rf/estimator_state.h"
 #include "rf/problem.h"
@@ -164,7 +165,7 @@ void SweepOptions::fields(Self& self, Visitor&& visit) {
   visit({"draws", "estimates E of --measure sampled", measuring}, self.draws, at_least<int64_t>(3));
   visit({"protocol", "faghri: variances as the paper computed them (implies --measure sampled)",
          measuring},
-        self.protocol, one_of({"none", "faghri"}));
+        self.protocol, one_of(protocol_names()));
 
   visit({"threads", "CPU threads; 0: all", kRunGroup}, self.threads, at_least<int64_t>(0));
   visit({"out", "sweep to write (HDF5)", kRunGroup}, self.out, anything<std::string>());

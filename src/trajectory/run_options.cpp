@@ -7,8 +7,6 @@
 #include <c10/util/Exception.h>
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
 #include <limits>
 #include <optional>
 #include <sstream>
@@ -32,22 +30,6 @@ std::optional<Duplicates> parse_duplicates(const std::string& text) {
   const bool valid = complete && comma == ',' && duplicates.points >= 1 &&
                      duplicates.fraction > 0 && duplicates.fraction < 1;
   return valid ? std::optional(duplicates) : std::nullopt;
-}
-
-/// Options are a page; what is longer is another file, or a device without end.
-constexpr size_t kLongestConfig = size_t{1} << 20;
-
-std::string read_config_file(const std::string& path, const OptionOrigin& origin) {
-  std::error_code ignored;
-  std::ifstream file(path, std::ios::binary);
-  TORCH_CHECK_VALUE(file.is_open() && !std::filesystem::is_directory(path, ignored), origin,
-                    "config = ", path, ", must be a readable TOML file");
-  std::string document(kLongestConfig + 1, '\0');
-  file.read(document.data(), static_cast<std::streamsize>(document.size()));
-  document.resize(static_cast<size_t>(file.gcount()));
-  TORCH_CHECK_VALUE(document.size() <= kLongestConfig, origin, "config = ", path,
-                    ", must be a TOML file of at most ", kLongestConfig, " bytes");
-  return document;
 }
 
 const Preset& find_preset(const std::string& name, const OptionOrigin& origin) {
@@ -112,11 +94,6 @@ const std::vector<std::string>& measure_names() {
   return names;
 }
 
-const std::vector<std::string>& protocol_names() {
-  static const std::vector<std::string> names = {"none", "faghri"};
-  return names;
-}
-
 const std::vector<Preset>& presets() {
   static const std::vector<Preset> table = {
       {"faghri-mnist-mlp",
@@ -150,25 +127,13 @@ RunOptions resolve_run_options(const RunRequest& request) {
   RunOptions options;
   OptionList list = list_options(options);
   std::vector<std::string> chosen;
-  const auto apply_document = [&](const std::string& document, const std::string& source) {
-    const auto names = set_from_toml(list, document, source);
-    chosen.insert(chosen.end(), names.begin(), names.end());
-  };
   if (!request.preset.empty()) {
     const Preset& preset = find_preset(request.preset, request.origin);
-    apply_document(preset.overrides, "preset " + preset.name);
+    chosen = set_from_toml(list, preset.overrides, "preset " + preset.name);
   }
-  if (!request.config_file.empty()) {
-    apply_document(read_config_file(request.config_file, request.origin), request.config_file);
-  }
-  for (const auto& [name, text] : request.options) {
-    find_option(list, name, request.origin).set(text, request.origin);
-    chosen.push_back(name);
-  }
-  if (options.protocol == "faghri" &&
-      std::find(chosen.begin(), chosen.end(), "measure") == chosen.end()) {
-    options.measure = "sampled";
-  }
+  const auto names = set_from_request(list, request.config_file, request.options, request.origin);
+  chosen.insert(chosen.end(), names.begin(), names.end());
+  imply_measure(options.protocol, chosen, options.measure);
   return options;
 }
 
@@ -177,10 +142,7 @@ void check_run_options(const RunOptions& options) {
   for (const auto& option : list_options(copy)) {
     option.check("");
   }
-  if (options.protocol == "faghri" && options.measure != "sampled") {
-    refuse("protocol", options.protocol,
-           "must be none where measure = " + options.measure + " (it needs sampled)");
-  }
+  check_protocol(options.protocol, options.measure);
   validate(data_options(options));
   validate(model_options(options));
   check_float("lr", options.lr);

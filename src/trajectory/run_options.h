@@ -3,6 +3,7 @@
 #include "data/dataset.h"
 #include "estimators/gradient_estimator.h"
 #include "estimators/measurement.h"
+#include "estimators/protocol.h"
 #include "models/network.h"
 #include "options.h"
 
@@ -96,9 +97,8 @@ MeasureOptions measure_options(const RunOptions& options);
 /// The options as TOML: the trace's `config`, and what --print-config prints.
 std::string to_toml(const RunOptions& options, bool with_docs = false);
 
-/// Names of the ways to measure and of the protocols.
+/// Names of the ways to measure.
 const std::vector<std::string>& measure_names();
-const std::vector<std::string>& protocol_names();
 
 /// "n,x": n points, each repeated until the copies make up the fraction x of the training set.
 Rule<std::string> duplicates_rule();

@@ -161,9 +161,81 @@ TEST_P(Kernels, SquaredNormsAreTheSameInEveryRun) {
     const auto formed = kernels::formed_squared_norms(f.a, f.d);
     return ParameterList{kernels::gram_squared_norms(f.a, f.d), formed.squared_norms, formed.sum};
   };
-  const auto first = run(1);
-  EXPECT_TRUE(test::same_bits(run(1), first));
-  EXPECT_TRUE(test::same_bits(run(2), first));
+  for (const auto threads : {1, 2}) {
+    const auto first = run(threads);
+    EXPECT_TRUE(test::same_bits(run(threads), first)) << threads << " threads";
+  }
+}
+
+// ---- convolutions
+
+struct Convolution {
+  at::Tensor x, d;
+  kernels::ConvGeometry geometry;
+};
+Convolution convolution(int64_t B, int64_t C, int64_t O, int64_t height, int64_t width,
+                        const kernels::ConvGeometry& geometry, at::ScalarType type,
+                        at::DeviceType device, uint64_t seed = 1) {
+  const auto x = normal({B, C, height, width}, 2 * seed);
+  const auto weight =
+      at::zeros({O, C / geometry.groups, geometry.kernel[0], geometry.kernel[1]}, at::kDouble);
+  const auto y = at::conv2d(x, weight, {}, geometry.stride, geometry.padding, geometry.dilation,
+                            geometry.groups);
+  return {x.to(device, type), normal(y.sizes().vec(), 2 * seed + 1).to(device, type), geometry};
+}
+
+::testing::AssertionResult conv_is_right(const Convolution& c) {
+  const auto type = c.x.scalar_type();
+  const auto actual = kernels::conv_squared_norms(c.x, c.d, c.geometry);
+  const auto alone = kernels::conv_squared_norms(c.x, c.d, c.geometry, /*with_sum=*/false);
+  const auto expected = twins::conv(c.x, c.d, c.geometry);
+  // The terms d_is a_is^T of either sign, as for a linear layer: their squares are those of the
+  // same convolution with squared factors.
+  const auto squares =
+      twins::conv(twins::wide(c.x).square(), twins::wide(c.d).square(), c.geometry);
+  const double norm_terms = squares.sum.sum().item<double>();
+  if (alone.sum.defined()) return ::testing::AssertionFailure() << "a sum nobody asked for";
+  return all_of(
+      {typed_near(actual.squared_norms, expected.squared_norms, type, norm_terms),
+       typed_near(alone.squared_norms, expected.squared_norms, type, norm_terms),
+       typed_near(actual.sum, expected.sum, type, std::sqrt(test::largest(squares.sum)))});
+}
+
+TEST_P(Kernels, ConvSquaredNorms) {
+  using kernels::ConvGeometry;
+  for (const auto type : kTypes) {
+    const auto check = [&](int64_t B, int64_t C, int64_t O, int64_t height, int64_t width,
+                           const ConvGeometry& geometry) {
+      EXPECT_TRUE(conv_is_right(convolution(B, C, O, height, width, geometry, type, GetParam())))
+          << type << " " << B << " " << C << " " << O << " " << height << " " << width;
+    };
+    check(3, 4, 5, 7, 6, {.kernel = {3, 3}, .padding = {1, 1}});
+    check(2, 3, 70, 9, 9, {.kernel = {3, 2}, .stride = {2, 3}, .padding = {0, 1}});
+    check(2, 6, 4, 8, 8, {.kernel = {3, 3}, .dilation = {2, 1}, .groups = 2});
+    check(2, 8, 8, 5, 5, {.kernel = {3, 3}, .padding = {1, 1}, .groups = 8});
+    check(1, 16, 33, 20, 20, {.kernel = {3, 3}, .padding = {1, 1}});
+    check(4, 3, 5, 1, 30, {.kernel = {1, 5}, .stride = {1, 2}, .padding = {0, 2}});
+    check(3, 7, 1, 4, 4, {});
+    check(0, 4, 6, 5, 5, {.kernel = {3, 3}, .groups = 2});
+  }
+}
+
+TEST_P(Kernels, ConvSquaredNormsOfAnyShape) {
+  EXPECT_TRUE(rc::check("convolutions of any shape", [&] {
+    kernels::ConvGeometry geometry;
+    geometry.groups = any_between(1, 3);
+    for (size_t side = 0; side < 2; ++side) {
+      geometry.kernel[side] = any_between(1, 3);
+      geometry.stride[side] = any_between(1, 3);
+      geometry.padding[side] = any_between(0, 2);
+      geometry.dilation[side] = any_between(1, 2);
+    }
+    const auto c = convolution(any_between(0, 4), geometry.groups * any_between(1, 4),
+                               geometry.groups * any_between(1, 4), any_between(5, 9),
+                               any_between(5, 9), geometry, kTypes[any_between(0, 3)], GetParam(),
+                               static_cast<uint64_t>(any_between(0, 1'000'000)));
+    RC_ASSERT(static_cast<bool>(conv_is_right(c)));
+  }));
 }
 
 // ---- normalisation layers
@@ -296,6 +368,46 @@ TEST_P(Kernels, NormGradientsKeepTheirDigitsOverLongSequences) {
   const auto expected = twins::channel_norm(channels.x, channels.d, channels.mean, channels.rstd);
   EXPECT_TRUE(tensor_near(by_channel.scale.to(at::kCPU), expected.scale, 1e-5));
   EXPECT_TRUE(tensor_near(by_channel.shift.to(at::kCPU), expected.shift, 1e-5));
+}
+
+// ---- running sums
+
+// Two strata, the first cut into two segments: what MomentAccumulator's formulas say.
+TEST_P(Kernels, AddSegment) {
+  for (const auto type : {at::kDouble, at::kFloat}) {
+    for (const bool with_squares : {true, false}) {
+      constexpr int64_t kCoordinates = 100'003;
+      const auto options = at::TensorOptions(GetParam()).dtype(at::kDouble);
+      const auto zeros = [&] { return at::zeros({kCoordinates}, options); };
+      const auto S = normal({3, kCoordinates}, 5).to(GetParam(), type);
+      const auto Q = normal({3, kCoordinates}, 6).square().to(GetParam(), type);
+      const kernels::RunningSums sums{zeros(), with_squares ? zeros() : at::Tensor(),
+                                      with_squares ? zeros() : at::Tensor(), zeros()};
+      const auto norms = at::full({3}, -1, options);
+      const std::vector<kernels::SegmentWeights> weights{
+          {.visit = 2, .within = 3, .visited = 5, .whole = false, .last = false},
+          {.visit = 2, .within = 3, .visited = 5, .whole = false, .last = true},
+          {.visit = 0.5, .within = 1, .visited = 4}};
+      for (int64_t s = 0; s < 3; ++s) {
+        kernels::add_segment(S[s], with_squares ? Q[s] : at::Tensor(),
+                             weights[static_cast<size_t>(s)], sums, norms[s]);
+      }
+      const auto s = twins::wide(S), q = twins::wide(Q);
+      const auto first = s[0] + s[1];
+      EXPECT_TRUE(tensor_near(sums.sum.to(at::kCPU), 2 * first + 0.5 * s[2], 1e-14));
+      EXPECT_EQ(sums.open.abs().max().item<double>(), 0.0);
+      EXPECT_TRUE(tensor_near(
+          norms.to(at::kCPU),
+          at::stack({at::zeros({}, at::kDouble), first.square().sum(), s[2].square().sum()}),
+          1e-12));
+      if (with_squares) {
+        EXPECT_TRUE(tensor_near(sums.squares.to(at::kCPU), 2 * (q[0] + q[1]) + 0.5 * q[2], 1e-14));
+        EXPECT_TRUE(tensor_near(sums.within.to(at::kCPU),
+                                3 * (q[0] + q[1] - first.square() / 5) + q[2] - s[2].square() / 4,
+                                1e-14));
+      }
+    }
+  }
 }
 
 }  // namespace

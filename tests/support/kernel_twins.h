@@ -3,6 +3,9 @@
 #include "gradients/kernels.h"
 
 #include <ATen/ATen.h>
+#include <torch/types.h>
+
+#include <vector>
 
 /// What kernels.h computes, by definition: in float64, with every g_i formed, in torch's own
 /// operations on the CPU. Shapes and letters are those of kernels.h.
@@ -20,11 +23,22 @@ inline kernels::Formed formed(const at::Tensor& a, const at::Tensor& d) {
   return {g.square().sum({1, 2}), g.sum(0)};
 }
 
-/// Sizes of the terms that cancel in `formed`: sum_st |<a_s, a_t> <d_s, d_t>| [B] and sum_is |d|
-/// |a|^T [O, I].
-inline kernels::Formed formed_terms(const at::Tensor& a, const at::Tensor& d) {
-  const auto gram = [](const at::Tensor& x) { return at::matmul(x, x.transpose(1, 2)).abs(); };
-  return {(gram(wide(a)) * gram(wide(d))).sum({1, 2}), gradients(a.abs(), d.abs()).sum(0)};
+/// By autograd through torch's convolution, one example at a time; the sum is [O, C / groups,
+/// kernel].
+inline kernels::Formed conv(const at::Tensor& x, const at::Tensor& d,
+                            const kernels::ConvGeometry& geometry) {
+  const std::vector<int64_t> shape{d.size(1), x.size(1) / geometry.groups, geometry.kernel[0],
+                                   geometry.kernel[1]};
+  kernels::Formed formed{at::zeros({x.size(0)}, at::kDouble), at::zeros(shape, at::kDouble)};
+  for (int64_t i = 0; i < x.size(0); ++i) {
+    const auto weight = at::zeros(shape, at::kDouble).requires_grad_();
+    const auto y = at::conv2d(wide(x.slice(0, i, i + 1)), weight, {}, geometry.stride,
+                              geometry.padding, geometry.dilation, geometry.groups);
+    (y * wide(d.slice(0, i, i + 1))).sum().backward();
+    formed.squared_norms[i] = weight.grad().square().sum();
+    formed.sum += weight.grad();
+  }
+  return formed;
 }
 
 inline kernels::ScaleShift row_norm(const at::Tensor& x, const at::Tensor& d,

@@ -1,8 +1,8 @@
 #include "tools/program.h"
 
 #include "data/files.h"
+#include "support/stored_datasets.h"
 #include "tools/text.h"
-#include "trajectory/trace_contents.h"
 #include "trajectory/trace_reader.h"
 
 #include <gmock/gmock.h>
@@ -235,7 +235,7 @@ TEST_F(ProgramTest, AnInterruptStopsCleanly) {
   EXPECT_EQ(outcome.status, 130);
   EXPECT_EQ(outcome.err, "gradist: stopped at iteration 7; " + out + " holds what was measured\n");
   EXPECT_EQ(read_trace_summary(out).iteration, 5);
-  EXPECT_EQ(test::trace_contents(out).at("trajectory/iteration").extents.front(), 2U);
+  EXPECT_EQ(test::stored_datasets(out).at("trajectory/iteration").extents.front(), 2U);
 }
 
 TEST_F(ProgramTest, HelpTeachesEveryOption) {

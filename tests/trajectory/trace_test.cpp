@@ -1,8 +1,7 @@
 #include "data/files.h"
-#include "storage/output_place.h"
+#include "support/stored_datasets.h"
 #include "support/value_error.h"
 #include "trajectory/sgd_trajectory.h"
-#include "trajectory/trace_contents.h"
 #include "trajectory/trace_reader.h"
 #include "trajectory/trace_writer.h"
 
@@ -59,7 +58,7 @@ class TraceTest : public ::testing::Test {
 TEST_F(TraceTest, HoldsWhatObserversWereTold) {
   Recorder recorder;
   run(small_run(out), {&recorder});
-  const auto trace = test::trace_contents(out);
+  const auto trace = test::stored_datasets(out);
   EXPECT_EQ(trace.at("trajectory/iteration").values<int64_t>(),
             (std::vector<int64_t>{0, 4, 8, 10}));
   EXPECT_EQ(trace.at("refresh/gc/iteration").values<int64_t>(), (std::vector<int64_t>{0, 5, 10}));
@@ -92,7 +91,7 @@ TEST_F(TraceTest, HoldsWhatObserversWereTold) {
 
 TEST_F(TraceTest, GivesEveryAxisAScaleInItsOwnOrAParentGroup) {
   run(small_run(out));
-  const auto trace = test::trace_contents(out);
+  const auto trace = test::stored_datasets(out);
   const auto expect = [&](const std::string& name, const Extents& extents, const Names& scales) {
     EXPECT_EQ(trace.at(name).extents, extents) << name;
     EXPECT_EQ(trace.at(name).scales, scales) << name;
@@ -119,7 +118,7 @@ TEST_F(TraceTest, HoldsIntervalsOfSampledMeasurementsAndNoNorms) {
   options.measure = "sampled";
   options.draws = 4;
   run(options);
-  const auto trace = test::trace_contents(out);
+  const auto trace = test::stored_datasets(out);
   const auto low = trace.at("estimators/sg-b/ci_low").values<double>();
   const auto middle = trace.at("estimators/sg-b/average_variance").values<double>();
   const auto high = trace.at("estimators/sg-b/ci_high").values<double>();
@@ -192,7 +191,7 @@ TEST_F(TraceTest, ARunThatBreaksOffLeavesAReadableTrace) {
   options.estimator = {"sg-b"};
   EXPECT_NE(test::refusal([&] { run(options); }), "");
   EXPECT_GE(read_trace_summary(out).log_points, 1);
-  EXPECT_GE(test::trace_contents(out).at("trajectory/iteration").extents.front(), 1U)
+  EXPECT_GE(test::stored_datasets(out).at("trajectory/iteration").extents.front(), 1U)
       << "by a plain open too";
 }
 
@@ -204,17 +203,6 @@ TEST_F(TraceTest, ReplacesWhatALinkPointsTo) {
   run(options);
   EXPECT_TRUE(std::filesystem::is_symlink(out));
   EXPECT_EQ(read_trace_summary(folder / "target.h5").log_points, 4);
-}
-
-TEST_F(TraceTest, RefusesPlacesWhereNoTraceCanBe) {
-  const std::string missing = folder / "none/trace.h5";
-  EXPECT_EQ(test::refusal([&] { detail::check_output_place(missing, false); }),
-            "out = " + missing + ", must be in an existing folder");
-  EXPECT_EQ(test::refusal([&] { detail::check_output_place(folder.string(), true); }),
-            "out = " + folder.string() + ", must be a regular file");
-  EXPECT_EQ(test::refusal([] { detail::check_output_place("/dev/null", true); }),
-            "out = /dev/null, must be a regular file");
-  EXPECT_EQ(test::refusal([&] { detail::check_output_place(out, false); }), "");
 }
 
 TEST_F(TraceTest, OtherFilesAreRefused) {

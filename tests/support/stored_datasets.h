@@ -82,7 +82,7 @@ inline herr_t collect(hid_t root, const char* name, const H5O_info_t* info, void
 }  // namespace detail
 
 /// Every data set of a file by its path, without a leading slash.
-inline std::map<std::string, StoredDataset> trace_contents(const std::filesystem::path& file) {
+inline std::map<std::string, StoredDataset> stored_datasets(const std::filesystem::path& file) {
   const hid_t opened = H5Fopen(file.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
   if (opened < 0) {
     throw std::runtime_error(file.string() + " is no plain HDF5 file");
@@ -96,7 +96,7 @@ inline std::map<std::string, StoredDataset> trace_contents(const std::filesystem
 /// The bytes of every data set but the wall times, which no two runs share.
 inline std::map<std::string, std::string> reproducible_contents(const std::filesystem::path& file) {
   std::map<std::string, std::string> bytes;
-  for (const auto& [name, dataset] : trace_contents(file)) {
+  for (const auto& [name, dataset] : stored_datasets(file)) {
     if (std::filesystem::path(name).filename() != "seconds") {
       bytes[name] = dataset.bytes;
     }

@@ -28,6 +28,7 @@
 #include "models/network_source.h"
 
 // Gradient Clustering.
+#include "gc/allocation.h"
 #include "gc/clustering.h"
 #include "gc/descent.h"
 #include "gc/lloyd.h"
@@ -37,6 +38,7 @@
 // Estimators of the full gradient, and their moments.
 #include "estimators/gradient_clustering.h"
 #include "estimators/gradient_estimator.h"
+#include "estimators/importance.h"
 #include "estimators/measurement.h"
 #include "estimators/minibatch.h"
 #include "estimators/moments.h"

@@ -18,8 +18,14 @@ struct DescentOptions {
   int64_t sweeps = 10;      ///< over all examples, at most; fewer where nothing moves any more
   int64_t draws = 0;        ///< b = sum_k b_k the clusters are meant for; 0: K
   bool replacement = true;  ///< how those draws are made; the guard compares with SG-B drawn alike
-  double drift = 0;         ///< moves.h
+  double memory = 0.5;      ///< w >= 0, weight of the gradients at the former refresh
   int64_t max_memory = 0;   ///< bytes for the factors of a chunk, and for the sketches; 0: 1 GiB
+};
+
+/// What a descent leaves for the next one: the sketches, or the inner products, of its gradients.
+struct DescentMemory {
+  at::Tensor rows;  ///< [N, D]
+  at::Tensor gram;  ///< [N, N]
 };
 
 /// Clusters the source's examples, from `former` unless it is null. `history` is the J of the
@@ -27,7 +33,13 @@ struct DescentOptions {
 /// pass over the examples for the sketches and one for the guard; where N sketches exceed the
 /// memory each sweep is a pass of its own. Single-example gradients spent are added to
 /// `evaluations` where it is given.
+///
+/// With a `memory` that a former descent has filled, the moves lower J + w J~, where J~ is the
+/// objective of the gradients there: pairs that were alike at both times are likely to stay so
+/// until the next refresh, and clusters go stale more slowly. Two sets of sketches are then kept,
+/// if they fit into the memory.
 Clustering descent(GradientSource& source, const DescentOptions& options, const Clustering* former,
-                   at::Generator& generator, int64_t* evaluations = nullptr);
+                   at::Generator& generator, int64_t* evaluations = nullptr,
+                   DescentMemory* memory = nullptr);
 
 }  // namespace gradist

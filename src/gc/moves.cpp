@@ -1,15 +1,18 @@
 #include "gc/moves.h"
 
+#include "gc/clustering.h"
+
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
+#include <ATen/ops/randperm.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
-#include <cmath>
+#include <iterator>
 #include <utility>
 
 namespace gradist {
@@ -126,12 +129,12 @@ class GramProducts final : public ClusterProducts {
 /// N_k, R_k and the clusters of all examples while they move.
 class Descent {
  public:
-  Descent(ClusterProducts& products, const at::Tensor& start, const MoveOptions& options)
+  Descent(ClusterProducts& products, const at::Tensor& start, int64_t clusters)
       : products_(products),
-        options_(options),
+        clusters_(clusters),
         assignments_(start.to(at::kCPU, at::kLong).contiguous().clone()),
         norms_(at::empty({start.numel()}, at::kDouble)),
-        costs_(static_cast<size_t>(options.clusters)) {}
+        costs_(static_cast<size_t>(clusters)) {}
 
   /// Reads all examples once, in the order given.
   void start(const at::Tensor& order) {
@@ -139,7 +142,6 @@ class Descent {
       norms_.index_copy_(0, block, products_.read(block));
       products_.count(assignments_.index_select(0, block));
     }
-    charge_ = options_.drift * norms_.mean().item<double>();
     recount();
   }
 
@@ -161,7 +163,7 @@ class Descent {
  private:
   void recount() {
     const auto sum_norms = products_.recount();
-    const auto clusters = static_cast<size_t>(options_.clusters);
+    const auto clusters = static_cast<size_t>(clusters_);
     sizes_.assign(clusters, 0);
     squares_.assign(clusters, 0);
     const auto* assigned = assignments_.const_data_ptr<int64_t>();
@@ -174,8 +176,6 @@ class Descent {
     for (size_t k = 0; k < clusters; ++k) {
       const auto squared = sum_norms[static_cast<int64_t>(k)].item<double>();
       objective_ += std::max(sizes_[k] * squares_[k] - squared, 0.0);
-      objective_ += charge_ * sizes_[k] * (sizes_[k] - 1);
-      squares_[k] += sizes_[k] * charge_;
     }
   }
 
@@ -186,8 +186,8 @@ class Descent {
     for (int64_t row = 0; row < block.numel(); ++row) {
       const auto i = block[row].item<int64_t>();
       auto& cluster = assignments_.data_ptr<int64_t>()[i];
-      const auto norm = norms_.const_data_ptr<double>()[i] + charge_;
-      const auto to = cheapest(with_sums.const_data_ptr<double>() + row * options_.clusters, norm,
+      const auto norm = norms_.const_data_ptr<double>()[i];
+      const auto to = cheapest(with_sums.const_data_ptr<double>() + row * clusters_, norm,
                                static_cast<size_t>(cluster));
       if (to == cluster) {
         continue;
@@ -211,7 +211,6 @@ class Descent {
     for (size_t k = 0; k < costs_.size(); ++k) {
       costs_[k] = sizes_[k] * norm + squares_[k] - 2 * with_sums[k];
     }
-    costs_[own] -= 2 * charge_;  // it shares no pair with itself
     const auto least = std::min_element(costs_.begin(), costs_.end()) - costs_.begin();
     const auto rounding = products_.rounding() * (sizes_[own] * norm + squares_[own]);
     return costs_[static_cast<size_t>(least)] < costs_[own] - rounding ? least
@@ -219,12 +218,11 @@ class Descent {
   }
 
   ClusterProducts& products_;
-  MoveOptions options_;
+  int64_t clusters_;
   at::Tensor assignments_;  ///< [N] int64
   at::Tensor norms_;        ///< ||x_i||^2, [N] float64
-  double charge_ = 0;       ///< c mean ||x||^2
   double objective_ = 0;
-  std::vector<double> sizes_, squares_;  ///< N_k, and R_k of the charged norms, [K]
+  std::vector<double> sizes_, squares_;  ///< N_k, and R_k, [K]
   std::vector<double> costs_;            ///< [K]
 };
 
@@ -238,9 +236,9 @@ std::unique_ptr<ClusterProducts> products_of_gram(at::Tensor gram, int64_t clust
   return std::make_unique<GramProducts>(std::move(gram), clusters);
 }
 
-Moved descend_by_moves(ClusterProducts& products, const at::Tensor& start,
-                       const std::vector<at::Tensor>& orders, const MoveOptions& options) {
-  Descent descent(products, start, options);
+Moved descend_by_moves(ClusterProducts& products, const at::Tensor& start, int64_t clusters,
+                       const std::vector<at::Tensor>& orders) {
+  Descent descent(products, start, clusters);
   descent.start(orders.front());
   Moved moved{descent.assignments().clone(), {descent.objective()}};
   for (const auto& order : orders) {
@@ -256,6 +254,25 @@ Moved descend_by_moves(ClusterProducts& products, const at::Tensor& start,
     }
   }
   return moved;
+}
+
+Moved descend_rows(const at::Tensor& rows, int64_t clusters, int64_t sweeps,
+                   at::Generator& generator) {
+  TORCH_CHECK_VALUE(rows.dim() == 2 && at::isFloatingType(rows.scalar_type()),
+                    "rows must be a matrix of floating point numbers, one row an example, not ",
+                    rows.scalar_type(), " ", rows.sizes());
+  TORCH_CHECK_VALUE(clusters >= 1 && clusters <= rows.size(0), "clusters = ", clusters,
+                    ": must lie in [1, ", rows.size(0), "], the number of examples");
+  TORCH_CHECK_VALUE(sweeps >= 1, "sweeps = ", sweeps, ": must be >= 1");
+  const auto order = [&] {
+    return at::randperm(rows.size(0), generator, at::TensorOptions().dtype(at::kLong));
+  };
+  const auto start = balanced_clustering(order(), clusters);
+  std::vector<at::Tensor> orders;
+  std::generate_n(std::back_inserter(orders), sweeps, order);
+  const auto products = products_of_rows(
+      [&](const at::Tensor& block) { return rows.index_select(0, block); }, clusters);
+  return descend_by_moves(*products, start.assignments(), clusters, orders);
 }
 
 }  // namespace gradist

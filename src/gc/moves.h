@@ -1,5 +1,6 @@
 #pragma once
 
+#include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
@@ -52,19 +53,10 @@ std::unique_ptr<ClusterProducts> products_of_rows(RowReader rows, int64_t cluste
 /// move N.
 std::unique_ptr<ClusterProducts> products_of_gram(at::Tensor gram, int64_t clusters);
 
-struct MoveOptions {
-  int64_t clusters = 0;  ///< K
-
-  /// c >= 0, added to every ||x_i||^2 in units of their mean: each pair in one cluster is charged
-  /// 2 c mean ||x||^2 for the distance it will drift apart until the next refresh.
-  double drift = 0;
-};
-
 /// What a descent ended at.
 struct Moved {
   at::Tensor assignments;       ///< [N] int64
-  std::vector<double> history;  ///< J of the x_i, charges included, at the start and after each
-                                ///< sweep; never rises
+  std::vector<double> history;  ///< J of the x_i at the start and after each sweep; never rises
 };
 
 /// Descent on J = sum_k N_k SSE_k by moves of single examples: each goes to the cluster k of least
@@ -75,7 +67,12 @@ struct Moved {
 /// J is the sum of ||x_i - x_m||^2 over all pairs in one cluster, so a move changes it by the
 /// difference of two such sums: exactly, the change of N_k included, and ties and empty clusters
 /// need no rule. `orders` are the sweeps, [N] each; one without a move is the last.
-Moved descend_by_moves(ClusterProducts& products, const at::Tensor& start,
-                       const std::vector<at::Tensor>& orders, const MoveOptions& options);
+Moved descend_by_moves(ClusterProducts& products, const at::Tensor& start, int64_t clusters,
+                       const std::vector<at::Tensor>& orders);
+
+/// The descent of rows x_i [N, D] in memory, from a random partition of equal sizes and in random
+/// orders, up to `sweeps` of them.
+Moved descend_rows(const at::Tensor& rows, int64_t clusters, int64_t sweeps,
+                   at::Generator& generator);
 
 }  // namespace gradist

@@ -94,6 +94,15 @@ const std::vector<std::string>& measure_names() {
   return names;
 }
 
+const std::vector<std::string>& driver_names() {
+  static const auto names = [] {
+    std::vector<std::string> list = {"none"};
+    list.insert(list.end(), estimator_names().begin(), estimator_names().end());
+    return list;
+  }();
+  return names;
+}
+
 const std::vector<Preset>& presets() {
   static const std::vector<Preset> table = {
       {"faghri-mnist-mlp",
@@ -143,6 +152,19 @@ void check_run_options(const RunOptions& options) {
     option.check("");
   }
   check_protocol(options.protocol, options.measure);
+  for (const auto& name : options.estimator) {
+    const bool importance = name == "gc-importance" || name == "sg-importance";
+    if (importance && !options.replacement) {
+      refuse("replacement", "no", "must be yes for " + name + ", which draws by norms");
+    }
+    if (importance && options.measure == "subset") {
+      refuse("measure", options.measure, "must be exact or sampled for " + name);
+    }
+  }
+  if (options.drive != "none" && std::find(options.estimator.begin(), options.estimator.end(),
+                                           options.drive) == options.estimator.end()) {
+    refuse("drive", options.drive, "must be none or among the estimators measured");
+  }
   validate(data_options(options));
   validate(model_options(options));
   check_float("lr", options.lr);
@@ -197,7 +219,10 @@ EstimatorOptions estimator_options(const RunOptions& options) {
   estimator.batch_size = options.batch_size;
   estimator.replacement = options.replacement;
   estimator.clusters = options.clusters;
+  estimator.allocation = allocation_by_name(options.allocation);
   estimator.gc_iterations = options.gc_iterations;
+  estimator.gc_memory = options.gc_memory;
+  estimator.importance_mix = options.importance_mix;
   estimator.max_memory = options.max_memory.bytes;
   return estimator;
 }

@@ -128,6 +128,27 @@ TEST(Descent, MakesSketchesAnewWhereTheyDoNotFitAndFindsTheSame) {
   EXPECT_GE(anew, 5 * kMany);
 }
 
+// With a memory, history is J + w J~ of the clusters it ends at: now, and where the memory was
+// filled.
+TEST(Descent, LowersTheObjectivesOfNowAndOfTheFormerRefresh) {
+  for (const int64_t examples : {int64_t{60}, kMany}) {
+    const test::Threads one(1);
+    test::VectorSource source(normal({examples, 6}, 14), normal({examples, 6}, 15));
+    const auto former_rows = source.oracle();
+    DescentMemory memory;
+    auto generator = generator_of(16);
+    const DescentOptions options{.clusters = 5, .sweeps = 6, .memory = 0.7};
+    const auto first = descent(source, options, nullptr, generator, nullptr, &memory);
+    EXPECT_TRUE(near(first.history.back(), exact(source, first), 1e-10));
+    source.move(0.5, 17);
+    const auto second = descent(source, options, &first, generator, nullptr, &memory);
+    const auto former = test::dense_objective(former_rows, second.assignments(), second.clusters());
+    // Six numbers a gradient: sketches are the gradients.
+    EXPECT_TRUE(near(second.history.back(), exact(source, second) + 0.7 * former, 1e-10));
+    EXPECT_TRUE(near(second.objective, exact(source, second), 1e-12));
+  }
+}
+
 TEST(Descent, IsTheSameForTheSameSeed) {
   auto source = source_of_kinds(at::arange(300, at::kLong).remainder(50), 50, 1.0);
   const DescentOptions options{.clusters = 16, .sweeps = 4};

@@ -7,9 +7,14 @@
 #include "options.h"
 
 // Per-example gradients: recorded by a tape, kept in factors, never formed where that costs more.
+#include "gradients/check.h"
 #include "gradients/factored_gradients.h"
 #include "gradients/gradient_batch.h"
 #include "gradients/gradient_source.h"
+#include "gradients/kernels.h"
+#include "gradients/layer_rules.h"
+#include "gradients/layer_use.h"
+#include "gradients/method_choice.h"
 #include "gradients/one_by_one.h"
 #include "gradients/tape.h"
 #include "gradients/visit.h"

@@ -15,6 +15,7 @@
 #include "gradients/visit.h"
 
 // Data sets.
+#include "data/cifar.h"
 #include "data/dataset.h"
 #include "data/digits.h"
 #include "data/mnist.h"

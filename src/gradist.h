@@ -20,17 +20,26 @@
 #include "gradients/visit.h"
 
 // Data sets.
+#include "data/cifar.h"
 #include "data/dataset.h"
 #include "data/digits.h"
 #include "data/mnist.h"
 #include "data/transforms.h"
 
 // Networks and losses.
+#include "models/activation.h"
+#include "models/image_network.h"
+#include "models/initialisation.h"
+#include "models/lenet.h"
 #include "models/linear_model.h"
 #include "models/losses.h"
 #include "models/mlp.h"
 #include "models/network.h"
 #include "models/network_source.h"
+#include "models/resnet.h"
+#include "models/sequence.h"
+#include "models/small_cnn.h"
+#include "models/vgg.h"
 
 // Gradient Clustering.
 #include "gc/clustering.h"

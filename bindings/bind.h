@@ -12,6 +12,7 @@ void bind_errors();
 void bind_run(py::module_& module);
 void bind_gradients(py::module_& module);
 void bind_measurement(py::module_& module);
+void bind_models(py::module_& module);
 void bind_rf(py::module_& module);
 
 }  // namespace gradist::python

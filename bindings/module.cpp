@@ -7,5 +7,6 @@ PYBIND11_MODULE(_core, module) {
   gradist::python::bind_run(module);
   gradist::python::bind_gradients(module);
   gradist::python::bind_measurement(module);
+  gradist::python::bind_models(module);
   gradist::python::bind_rf(module);
 }

@@ -7,25 +7,39 @@
 #include "options.h"
 
 // Per-example gradients: recorded by a tape, kept in factors, never formed where that costs more.
+#include "gradients/check.h"
 #include "gradients/factored_gradients.h"
 #include "gradients/gradient_batch.h"
 #include "gradients/gradient_source.h"
+#include "gradients/kernels.h"
+#include "gradients/layer_rules.h"
+#include "gradients/layer_use.h"
+#include "gradients/method_choice.h"
 #include "gradients/one_by_one.h"
 #include "gradients/tape.h"
 #include "gradients/visit.h"
 
 // Data sets.
+#include "data/cifar.h"
 #include "data/dataset.h"
 #include "data/digits.h"
 #include "data/mnist.h"
 #include "data/transforms.h"
 
 // Networks and losses.
+#include "models/activation.h"
+#include "models/image_network.h"
+#include "models/initialisation.h"
+#include "models/lenet.h"
 #include "models/linear_model.h"
 #include "models/losses.h"
 #include "models/mlp.h"
 #include "models/network.h"
 #include "models/network_source.h"
+#include "models/resnet.h"
+#include "models/sequence.h"
+#include "models/small_cnn.h"
+#include "models/vgg.h"
 
 // Gradient Clustering.
 #include "gc/allocation.h"

@@ -19,10 +19,11 @@ and how well each estimator of their mean does.
 
   gradist run [OPTION...]     train, measure the estimators on the way, write a trace
   gradist rf [OPTION...]      sweep over Random Features models, or put sweeps together
+  gradist check [OPTION...]   per-example gradients of a network against one-by-one autograd
   gradist info TRACE          a trace in a page of text
   gradist report TRACE        a trace as a page with plots (in the Python package)
 
-  gradist run --help          the options of a run, with examples; likewise rf
+  gradist run --help          the options of a run, with examples; likewise rf, check
   gradist --list-presets      named settings that reproduce the papers
   gradist --version
 
@@ -48,6 +49,9 @@ int dispatch(const std::vector<std::string>& arguments, const ProgramFaces& face
   if (command == "rf") {
     return detail::rf_command(rest, faces);
   }
+  if (command == "check") {
+    return detail::check_command(rest, faces);
+  }
   if (command == "info") {
     return detail::info_command(rest, faces);
   }
@@ -63,7 +67,7 @@ int dispatch(const std::vector<std::string>& arguments, const ProgramFaces& face
     faces.out << detail::preset_list();
   } else {
     TORCH_CHECK_VALUE(false, command,
-                      ", must be one of run|rf|info|report|--help|--version|--list-presets");
+                      ", must be one of run|rf|check|info|report|--help|--version|--list-presets");
   }
   return kDone;
 }

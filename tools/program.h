@@ -24,7 +24,7 @@ struct ProgramFaces {
   std::function<std::unique_ptr<rf::SweepObserver>()> make_sweep_progress;
 };
 
-/// Exit statuses: done; our own bug or a lack of memory; the user's mistake, or a file that cannot
+/// Exit statuses: done; our own bug, a failed check or a lack of memory; the user's mistake, or a file that cannot
 /// be read or written. A run that a signal stopped cleanly gives 128 + the signal's number.
 inline constexpr int kDone = 0;
 inline constexpr int kFailed = 1;
@@ -39,6 +39,7 @@ namespace detail {
 
 // The subcommands, a file each; arguments without the subcommand's name.
 int run_command(const std::vector<std::string>& arguments, const ProgramFaces& faces);
+int check_command(const std::vector<std::string>& arguments, const ProgramFaces& faces);
 int rf_command(const std::vector<std::string>& arguments, const ProgramFaces& faces);
 int info_command(const std::vector<std::string>& arguments, const ProgramFaces& faces);
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointError
 
 from gradist import _core
 from gradist.probe import Data, LossFunction, ModelSource, is_random, refuse_coupled, trainable, unchanged
@@ -34,6 +36,10 @@ class Method(str):
         made = super().__new__(cls, name)
         made.reason = reason or "from its factors, in the one way there is"
         return made
+
+
+_measured: set[int] = set()
+"""The identities of the parameters that a context measures at present."""
 
 
 class PerExample:
@@ -61,9 +67,16 @@ class PerExample:
     def __enter__(self) -> PerExample:
         if self._tape is not None:
             raise ValueError("this context was entered before, must be a new gradist.per_example(model) for each pass")
+        own = {id(each) for each in self._parameters}
+        if not _measured.isdisjoint(own):
+            raise ValueError("the model is measured by another gradist.per_example already, must leave that context first")
         self._tape = _core.Tape(reduce=True, choices=choices)
         with contextlib.ExitStack() as entered:
             entered.callback(self._tape.close)
+            _measured.update(own)
+            entered.callback(_measured.difference_update, own)
+            if "torch._dynamo" in sys.modules:  # a compiled model calls no layers that could be seen
+                entered.enter_context(torch.compiler.set_stance("force_eager"))
             for position, parameter in enumerate(self._parameters):
                 hook = parameter.register_hook(lambda _, position=position: self._reached.add(position))  # type: ignore[no-untyped-call]
                 entered.callback(hook.remove)
@@ -75,6 +88,11 @@ class PerExample:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._exit.close()
+        if isinstance(error, CheckpointError):
+            raise ValueError(
+                "the model runs layers again in the backward pass (torch.utils.checkpoint), so that their gradients are not known: "
+                "must be measured without checkpoints"
+            ) from error
         if kind is None:
             self._finish()
 

@@ -100,15 +100,23 @@ class _Recording(TorchFunctionMode):
 
     def follow(self, inputs: Any) -> None:
         """Marks the inputs of the model: their dimension 0 is the batch."""
-        for tensor in tensors_in(inputs):
-            if tensor.dim() > 0:
-                self.ambiguous = self.ambiguous or tensor.shape[0] in tensor.shape[1:]
-                if not self._examples:
-                    self._examples = tensor.shape[0]
-                    self.tape.follow(self._examples)
-                if tensor.shape[0] == self._examples:
-                    self.mark(tensor, 0)
-                    self._marked.append(tensor)
+        batched = [each for each in tensors_in(inputs) if each.dim() > 0]
+        if batched and torch.is_grad_enabled():
+            self._check_size(batched[0].shape[0])
+        for tensor in batched:
+            self.ambiguous = self.ambiguous or tensor.shape[0] in tensor.shape[1:]
+            if not self._examples:
+                self._examples = tensor.shape[0]
+                self.tape.follow(self._examples)
+            if tensor.shape[0] == self._examples:
+                self.mark(tensor, 0)
+                self._marked.append(tensor)
+
+    def _check_size(self, size: int) -> None:
+        if size == 0:
+            raise ValueError("the model is called with a batch of 0 examples, must be at least one")
+        if self._examples not in (0, size):
+            raise ValueError(f"the model is called with {size} examples, must be the {self._examples} of its first call in this context")
 
     def forget(self) -> None:
         """No mark stays on the caller's tensors."""

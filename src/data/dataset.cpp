@@ -1,5 +1,6 @@
 #include "data/dataset.h"
 
+#include "data/cifar.h"
 #include "data/digits.h"
 #include "data/mnist.h"
 #include "data/transforms.h"
@@ -13,9 +14,23 @@
 namespace gradist {
 namespace {
 
+/// The one table of data sets: a new one is a row here and a file of its own.
+struct NamedReader {
+  const char* name;
+  DataSplit (*read)(const DataOptions& options);
+};
+
+constexpr NamedReader kDataSets[] = {
+    {"digits", [](const DataOptions& o) { return load_digits(o.data_dir); }},
+    {"mnist", [](const DataOptions& o) { return load_mnist(o.data, o.data_dir); }},
+    {"fashion-mnist", [](const DataOptions& o) { return load_mnist(o.data, o.data_dir); }},
+    {"cifar10", [](const DataOptions& o) { return load_cifar(o.data, o.data_dir); }},
+    {"cifar100", [](const DataOptions& o) { return load_cifar(o.data, o.data_dir); }},
+};
+
 DataSplit read_data(const DataOptions& options) {
-  if (options.data == "digits") return load_digits(options.data_dir);
-  return load_mnist(options.data, options.data_dir);
+  const auto* row = std::ranges::find(kDataSets, options.data, &NamedReader::name);
+  return row->read(options);
 }
 
 at::Generator next_generator(at::Generator& seeds) {
@@ -32,7 +47,11 @@ Dataset Dataset::to(at::Device device, at::ScalarType dtype) const {
 }
 
 const std::vector<std::string>& data_names() {
-  static const std::vector<std::string> names = {"digits", "mnist", "fashion-mnist"};
+  static const auto names = [] {
+    std::vector<std::string> list;
+    for (const NamedReader& row : kDataSets) list.emplace_back(row.name);
+    return list;
+  }();
   return names;
 }
 

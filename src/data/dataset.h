@@ -18,6 +18,9 @@ struct Dataset {
   /// N.
   int64_t size() const { return inputs.size(0); }
 
+  /// Sizes of one example's input: [features] or [channels, height, width].
+  at::IntArrayRef example_shape() const { return inputs.sizes().slice(1); }
+
   /// Numbers in one example's input.
   int64_t features() const { return inputs.numel() / size(); }
 

@@ -1,5 +1,6 @@
 #include "data/mnist.h"
 
+#include "data/data_folder.h"
 #include "data/idx.h"
 
 #include <ATen/ATen.h>
@@ -33,22 +34,14 @@ fs::path find_file(const fs::path& folder, const std::string& part, const std::s
                     ", must hold ", kFourFiles);
 }
 
-IdxArray read_checked(const fs::path& file, IdxKind kind) {
-  try {
-    return read_idx(file, kind);
-  } catch (const IdxError& error) {
-    TORCH_CHECK_VALUE(false, error.what());
-  }
-}
-
 at::Tensor read_images(const fs::path& file) {
-  IdxArray array = read_checked(file, IdxKind::kImages);
+  IdxArray array = checked([&] { return read_idx(file, IdxKind::kImages); });
   std::vector<int64_t> shape = {array.dimensions[0], 1, array.dimensions[1], array.dimensions[2]};
   return at::from_blob(array.values.data(), shape, at::kByte).to(at::kFloat).div_(kBrightest);
 }
 
 at::Tensor read_labels(const fs::path& file) {
-  IdxArray array = read_checked(file, IdxKind::kLabels);
+  IdxArray array = checked([&] { return read_idx(file, IdxKind::kLabels); });
   auto wrong = std::ranges::find_if(array.values, [](uint8_t label) { return label >= kClasses; });
   TORCH_CHECK_VALUE(wrong == array.values.end(), file.string(), ": label ",
                     static_cast<int>(*wrong), " at position ", wrong - array.values.begin(),
@@ -70,13 +63,7 @@ Dataset read_part(const std::string& name, const fs::path& images, const fs::pat
 }  // namespace
 
 DataSplit load_mnist(const std::string& name, const std::string& data_dir) {
-  TORCH_CHECK_VALUE(!data_dir.empty(),
-                    "data-dir = \"\", must name the folder that holds the files of ", name, ": ",
-                    kFourFiles);
-  fs::path folder = data_dir;
-  std::error_code error;
-  TORCH_CHECK_VALUE(fs::is_directory(folder, error), "data-dir = ", data_dir,
-                    ", no such folder, must hold ", kFourFiles);
+  const fs::path folder = data_folder(name, data_dir, kFourFiles);
   // All four are found before the first is read: a missing one is told at once.
   fs::path train_images = find_file(folder, "train-images", "idx3-ubyte");
   fs::path train_labels = find_file(folder, "train-labels", "idx1-ubyte");

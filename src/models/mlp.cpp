@@ -4,8 +4,9 @@
 
 namespace gradist {
 
-Mlp::Mlp(int64_t inputs, const std::vector<int64_t>& hidden, int64_t outputs,
-         at::Generator& generator) {
+Mlp::Mlp(int64_t inputs, const std::vector<int64_t>& hidden, int64_t outputs, Activation activation,
+         at::Generator& generator)
+    : activation_(activation) {
   std::vector<int64_t> widths = hidden;
   widths.push_back(outputs);
   for (int64_t width : widths) {
@@ -19,7 +20,7 @@ Mlp::Mlp(int64_t inputs, const std::vector<int64_t>& hidden, int64_t outputs,
 at::Tensor Mlp::forward(const at::Tensor& inputs, Tape* tape) {
   at::Tensor values = layers_.front()->forward(inputs.flatten(1), tape);
   for (size_t layer = 1; layer < layers_.size(); ++layer)
-    values = layers_[layer]->forward(at::relu(values), tape);
+    values = layers_[layer]->forward(activation_(values), tape);
   return values;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "models/activation.h"
 #include "models/linear_layer.h"
 #include "models/network.h"
 
@@ -10,11 +11,11 @@
 
 namespace gradist {
 
-/// Fully connected layers layer1, layer2, ... with ReLU between them, none after the last. No
-/// hidden layer is allowed.
+/// Fully connected layers layer1, layer2, ... with an activation between them, none after the last.
+/// No hidden layer is allowed.
 class Mlp final : public Network {
  public:
-  Mlp(int64_t inputs, const std::vector<int64_t>& hidden, int64_t outputs,
+  Mlp(int64_t inputs, const std::vector<int64_t>& hidden, int64_t outputs, Activation activation,
       at::Generator& generator);
 
   at::Tensor forward(const at::Tensor& inputs, Tape* tape = nullptr) override;
@@ -22,6 +23,7 @@ class Mlp final : public Network {
 
  private:
   std::vector<std::shared_ptr<LinearLayer>> layers_;
+  Activation activation_;
 };
 
 }  // namespace gradist

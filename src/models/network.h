@@ -23,23 +23,31 @@ class Network : public torch::nn::Module {
 
   /// One line on its kind and sizes: "mlp 64-128-10".
   virtual std::string describe() const = 0;
+
+  /// Multiply-adds of one example's forward pass, roughly: what decides on threads.
+  virtual int64_t multiplications() const;
 };
 
 /// Which network.
 struct ModelOptions {
   std::string model = "mlp";
   std::vector<int64_t> hidden = {128};  ///< widths of the hidden layers of `mlp`, others have none
+  double width = 1;                     ///< all widths of a network for images, times this
+  std::string activation = "relu";      ///< between the layers, see activation.h
+  std::string init = "torch";           ///< how parameters are drawn, see initialisation.h
 };
 
-/// Names that ModelOptions::model takes: mlp, logistic (a linear classifier), linear (regression).
+/// Names that ModelOptions::model takes: mlp, logistic (a linear classifier), linear (regression),
+/// and the networks for images.
 const std::vector<std::string>& model_names();
 
 void validate(const ModelOptions& options);
 
-/// A network for examples of `inputs` numbers, with `outputs` outputs; float32, on the CPU. All
-/// randomness of its initialisation comes from `generator`.
-std::shared_ptr<Network> make_network(const ModelOptions& options, int64_t inputs, int64_t outputs,
-                                      at::Generator& generator);
+/// A network for examples of shape `example` ([features] or [channels, height, width]), with
+/// `outputs` outputs; float32, on the CPU. All randomness of its initialisation comes from
+/// `generator`.
+std::shared_ptr<Network> make_network(const ModelOptions& options, at::IntArrayRef example,
+                                      int64_t outputs, at::Generator& generator);
 
 /// What the model is trained on: half squared error for `linear` and for regression data, else
 /// cross entropy. A classifier on regression data is an error.

@@ -211,6 +211,9 @@ ModelOptions model_options(const RunOptions& options) {
   ModelOptions model;
   model.model = options.model;
   model.hidden = options.hidden;
+  model.width = options.width;
+  model.activation = options.activation;
+  model.init = options.init;
   return model;
 }
 

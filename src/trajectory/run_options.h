@@ -4,6 +4,8 @@
 #include "estimators/gradient_estimator.h"
 #include "estimators/measurement.h"
 #include "estimators/protocol.h"
+#include "models/activation.h"
+#include "models/initialisation.h"
 #include "models/network.h"
 #include "options.h"
 
@@ -25,6 +27,9 @@ struct RunOptions {
 
   std::string model = "mlp";
   std::vector<int64_t> hidden = {128};
+  double width = 1;
+  std::string activation = "relu";
+  std::string init = "torch";
   double label_smoothing = 0;
 
   int64_t iterations = 2000;
@@ -125,6 +130,11 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
   const char* model = "Model";
   visit({"model", "network", model}, self.model, one_of(model_names()));
   visit({"hidden", "widths of the hidden layers (mlp)", model}, self.hidden, each_at_least(1));
+  visit({"width", "all widths of a network for images, times this", model}, self.width,
+        greater_than(0.0));
+  visit({"activation", "between the layers", model}, self.activation, one_of(activation_names()));
+  visit({"init", "how parameters are drawn: torch's default, or He's", model}, self.init,
+        one_of(initialisation_names()));
   visit({"label-smoothing", "mixed into the targets of the cross entropy", model},
         self.label_smoothing, in_half_open(0.0, 1.0));
 

@@ -57,10 +57,11 @@ int64_t count_log_points(const RunOptions& options) {
   return regular + (options.iterations % options.log_every == 0 ? 0 : 1);
 }
 
-/// Six operations for each weight and example: a multiplication and an addition forward, and twice
-/// that backward.
-double flops_per_step(const RunOptions& options, int64_t parameters) {
-  return 6.0 * static_cast<double>(options.batch_size) * static_cast<double>(parameters);
+/// Six operations for each multiply-add of an example's forward pass: its two, and twice that
+/// backward.
+double flops_per_step(const RunOptions& options, const Network& network) {
+  return 6.0 * static_cast<double>(options.batch_size) *
+         static_cast<double>(network.multiplications());
 }
 
 /// One pass through the loop of a trajectory: the state that changes from step to step.
@@ -278,8 +279,8 @@ SgdTrajectory::SgdTrajectory(const RunOptions& options) : parts_(std::make_uniqu
   const Loss loss = loss_for(model_options(options), data.train);
 
   at::Generator generator = stream_generator(options.seed, RandomStream::kInitialisation);
-  const auto network =
-      make_network(model_options(options), data.train.features(), data.train.outputs(), generator);
+  const auto network = make_network(model_options(options), data.train.example_shape(),
+                                    data.train.outputs(), generator);
   const at::Device device(options.device);
   network->to(device);
   parts_->test = data.test.to(device, at::kFloat);
@@ -295,7 +296,7 @@ SgdTrajectory::SgdTrajectory(const RunOptions& options) : parts_(std::make_uniqu
   info.test_examples = data.test.size();
   info.log_points = count_log_points(options);
   if (options.threads == 0) {
-    info.options.threads = threads_for(flops_per_step(options, info.parameters));
+    info.options.threads = threads_for(flops_per_step(options, *network));
   }
 }
 

@@ -70,4 +70,11 @@ inline std::string idx_images(const std::vector<uint8_t>& pixels, uint32_t heigh
   return idx_header({2051, count, height, width}) + std::string(pixels.begin(), pixels.end());
 }
 
+/// A record of CIFAR: its labels, then the pixels first, first + 1, ... modulo 256.
+inline std::string cifar_record(const std::vector<uint8_t>& labels, int first) {
+  std::string bytes(labels.begin(), labels.end());
+  for (int p = 0; p < 3 * 32 * 32; ++p) bytes += static_cast<char>((first + p) % 256);
+  return bytes;
+}
+
 }  // namespace gradist::test

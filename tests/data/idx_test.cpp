@@ -39,7 +39,7 @@ IdxArray parse(const std::string& bytes, IdxKind kind) {
 std::string refusal(const std::filesystem::path& file, IdxKind kind) {
   try {
     read_idx(file, kind);
-  } catch (const IdxError& error) {
+  } catch (const DataError& error) {
     return error.what();
   }
   return "";
@@ -150,14 +150,14 @@ TEST(Idx, RefusesDamagedAndCutGzip) {
 
 TEST(Idx, NeverAsksForMoreThanAPieceWhateverTheHeaderPromises) {
   MemoryReader reader{test::idx_header({2051, 1U << 31, 1, 1}) + "few"};
-  EXPECT_THROW(parse_idx(std::ref(reader), IdxKind::kImages, "memory"), IdxError);
+  EXPECT_THROW(parse_idx(std::ref(reader), IdxKind::kImages, "memory"), DataError);
   EXPECT_LE(reader.most_asked, size_t{1} << 24);
 }
 
 RC_GTEST_PROP(IdxProperty, EveryProperPrefixIsRefused, ()) {
   auto length = test::any_between(0, static_cast<int64_t>(kImages.size()) - 1);
   RC_ASSERT_THROWS_AS(parse(kImages.substr(0, static_cast<size_t>(length)), IdxKind::kImages),
-                      IdxError);
+                      DataError);
 }
 
 RC_GTEST_PROP(IdxProperty, EveryArrayComesBack, ()) {

@@ -14,7 +14,7 @@ int main() {
   const gradist::Dataset train = gradist::load_digits().train;
   const gradist::ModelOptions options;
   gradist::NetworkSource source(
-      gradist::make_network(options, train.features(), train.outputs(), generator), train,
+      gradist::make_network(options, train.example_shape(), train.outputs(), generator), train,
       gradist::loss_for(options, train));
 
   const gradist::GradientBatch batch = source.gradients(at::arange(32));

@@ -15,6 +15,7 @@ namespace {
 using test::normal;
 using test::refusal;
 using test::tensor_near;
+using ::testing::AnyOf;
 using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -27,13 +28,19 @@ Dataset random_classes(int64_t size) {
           .name = "random classes"};
 }
 
+Dataset random_images(int64_t size, int64_t channels, int64_t side) {
+  Dataset data = random_classes(size);
+  data.inputs = normal({size, channels, side, side}, 4);
+  return data;
+}
+
 Dataset random_numbers(int64_t size) {
   return {.inputs = normal({size, 6}, 4), .targets = normal({size}, 6), .name = "random numbers"};
 }
 
 std::shared_ptr<Network> build(const ModelOptions& options, const Dataset& data) {
   auto generator = test::generator_of(3);
-  auto network = make_network(options, data.features(), data.outputs(), generator);
+  auto network = make_network(options, data.example_shape(), data.outputs(), generator);
   network->to(at::kDouble);
   return network;
 }
@@ -75,6 +82,16 @@ std::vector<Case> cases() {
           {"logistic", {.model = "logistic"}, random_classes(7)},
           {"one_hot", {.model = "linear"}, random_classes(7)},
           {"linear", {.model = "linear"}, random_numbers(7)},
+          {"lenet", {.model = "lenet5", .width = 0.5}, random_images(7, 1, 12)},
+          {"lenet_average",
+           {.model = "lenet5-average", .width = 0.5, .activation = "elu"},
+           random_images(7, 3, 32)},
+          {"cnn", {.model = "cnn", .width = 0.05}, random_images(7, 1, 16)},
+          {"vgg", {.model = "vgg11", .width = 1. / 32}, random_images(7, 3, 32), 0.1},
+          {"resnet", {.model = "resnet8", .width = 0.25}, random_images(7, 3, 8)},
+          {"resnet_elu",
+           {.model = "resnet20", .width = 0.25, .activation = "elu"},
+           random_images(7, 2, 9)},
           {"mlp_numbers", {.hidden = {5}}, random_numbers(7)},
           {"fallback", {.hidden = {5}}, random_classes(7), 0, true}};
 }
@@ -170,6 +187,15 @@ TEST(NetworkSource, ParametersHaveTheirRulesAndTheRestTheFallback) {
               ElementsAre("scale", "inner.layer1.weight", "inner.layer1.bias",
                           "inner.layer2.weight", "inner.layer2.bias"));
   EXPECT_THAT(methods(fallback), ElementsAre("one-by-one", "linear", "bias", "linear", "bias"));
+}
+
+TEST(NetworkSource, EveryParameterOfANetworkForImagesHasARule) {
+  for (const auto& name : model_names()) {
+    const Case given{name,
+                     {.model = name, .width = name.starts_with("l") || name == "mlp" ? 1.0 : 0.125},
+                     random_images(7, 3, 32)};
+    EXPECT_THAT(methods(given.source()), Each(AnyOf("linear", "bias", "conv"))) << name;
+  }
 }
 
 TEST(NetworkSource, LeavesOutFrozenParameters) {

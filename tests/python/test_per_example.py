@@ -479,13 +479,41 @@ def test_a_module_outside_the_model_keeps_its_gradients():
     assert_all_near(px.gradients(), both, EXACT)
 
 
-def test_a_checkpoint_is_refused_by_torch_and_leaves_nothing():
-    """What a checkpoint runs again in the backward pass is not recorded, so torch finds other tensors than before and says so."""
+def test_a_checkpoint_is_refused_and_leaves_nothing():
+    """What a checkpoint runs again in the backward pass is not recorded."""
     model = zoo.checkpointed().double()
     inputs = torch.randn(4, 6, dtype=torch.float64)
-    with pytest.raises(torch.utils.checkpoint.CheckpointError), gradist.per_example(model):
+    with pytest.raises(ValueError, match="torch.utils.checkpoint") as error, gradist.per_example(model):
         model(inputs).sum().backward()
+    assert "\n" not in str(error.value)
     assert not any(layer._forward_hooks or "forward" in layer.__dict__ for layer in model.modules())
+
+
+@pytest.mark.parametrize("sizes, message", [((0,), "0 examples"), ((5, 7), "7 examples, must be the 5")])
+def test_batches_that_cannot_be_measured_are_refused(sizes, message):
+    problem = zoo.make("mlp")
+    with pytest.raises(ValueError, match=message), gradist.per_example(problem.model):
+        for size in sizes:
+            problem.model(torch.zeros(size, *problem.inputs.shape[1:], dtype=torch.float64)).sum().backward()
+
+
+def test_a_model_that_is_measured_already_is_refused_and_may_be_measured_afterwards():
+    problem = zoo.make("mlp")
+    with gradist.per_example(problem.model) as px:
+        with pytest.raises(ValueError, match="already"), gradist.per_example(problem.model[0]):
+            pass
+        problem.losses().sum().backward()
+    assert_all_near(px.gradients(), expected("mlp"), EXACT)
+    assert_all_near(measured(problem).gradients(), expected("mlp"), EXACT)
+
+
+@pytest.mark.parametrize("measured_object", ["model", "compiled"])
+def test_a_compiled_model_is_measured_layer_by_layer(measured_object):
+    problem = zoo.make("mlp")
+    compiled = torch.compile(problem.model, backend="eager")
+    with gradist.per_example(problem.model if measured_object == "model" else compiled) as px:
+        problem.loss_fn(compiled(problem.inputs), problem.targets).sum().backward()
+    assert_all_near(px.gradients(), expected("mlp"), EXACT)
 
 
 def test_layers_called_by_the_user_one_after_another():

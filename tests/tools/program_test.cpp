@@ -260,9 +260,29 @@ TEST_F(ProgramTest, HelpTeachesEveryOption) {
 
 TEST_F(ProgramTest, RefusesUnknownCommands) {
   EXPECT_EQ(refused({"walk"}),
-            "walk, must be one of run|rf|info|report|--help|--version|--list-presets");
+            "walk, must be one of run|rf|check|info|report|--help|--version|--list-presets");
   EXPECT_EQ(refused({"--version", "now"}), "now, must not follow --version");
   EXPECT_THAT(refused({"report", "trace.h5"}), HasSubstr("Python package"));
+}
+
+TEST_F(ProgramTest, ChecksGradientsOfANetwork) {
+  for (const std::string precision : {"float64", "float32"}) {
+    const Outcome outcome =
+        program({"check", "--hidden", "8,8", "--examples", "4", "--precision", precision});
+    EXPECT_EQ(outcome.status, kDone) << outcome.err;
+    EXPECT_THAT(outcome.out,
+                AllOf(HasSubstr("layer1.weight"), HasSubstr("[8, 64]"), HasSubstr("linear"),
+                      HasSubstr("4 examples"), HasSubstr("ok: every error is rounding")));
+  }
+  EXPECT_THAT(program({"check", "--help"}).out,
+              AllOf(HasSubstr("--examples"), HasSubstr("--model"), HasSubstr("--label-smoothing"),
+                    Not(HasSubstr("--iterations"))));
+  EXPECT_EQ(refused({"check", "--examples", "0"}), "--examples = 0, must be >= 1");
+  EXPECT_EQ(refused({"check", "--examples", "4000"}),
+            "--examples = 4000, must be <= 3823, the number of training examples");
+  EXPECT_EQ(refused({"check", "--precision", "half"}),
+            "--precision = half, must be one of float64|float32");
+  EXPECT_THAT(refused({"check", "--lr", "1"}), StartsWith("--lr"));
 }
 
 TEST_F(ProgramTest, InfoIsAPage) {

@@ -82,8 +82,8 @@ TEST(SgdTrajectoryTest, IsDrivenByAnEstimator) {
 
   at::Generator generator = stream_generator(options.seed, RandomStream::kInitialisation);
   const DataSplit data = load_data(data_options(options));
-  const auto network =
-      make_network(model_options(options), data.train.features(), data.train.outputs(), generator);
+  const auto network = make_network(model_options(options), data.train.example_shape(),
+                                    data.train.outputs(), generator);
   NetworkSource source(network, data.train, Loss::kCrossEntropy);
   at::Generator training = stream_generator(options.seed, RandomStream::kTraining);
   const auto svrg = make_estimator("svrg", estimator_options(options), source.examples());
@@ -109,8 +109,8 @@ TEST(SgdTrajectoryTest, TakesTheStepsOfItsFormula) {
 
   at::Generator generator = stream_generator(options.seed, RandomStream::kInitialisation);
   const DataSplit data = load_data(data_options(options));
-  const auto network =
-      make_network(model_options(options), data.train.features(), data.train.outputs(), generator);
+  const auto network = make_network(model_options(options), data.train.example_shape(),
+                                    data.train.outputs(), generator);
   NetworkSource source(network, data.train, Loss::kCrossEntropy);
   EpochSampler sampler(source.examples(), options.batch_size,
                        stream_generator(options.seed, RandomStream::kTraining));

@@ -41,6 +41,7 @@ int64_t checked_clusters(const EstimatorOptions& options, int64_t examples) {
 std::unique_ptr<GradientEstimator> make_lloyd(const EstimatorOptions& options, int64_t examples) {
   const LloydOptions lloyd{.clusters = checked_clusters(options, examples),
                            .iterations = options.gc_iterations,
+                           .balanced = options.balanced,
                            .replacement = options.replacement,
                            .max_memory = options.max_memory};
   return std::make_unique<GradientClustering>("gc", options.batch_size, lloyd, options.allocation);
@@ -49,6 +50,7 @@ std::unique_ptr<GradientEstimator> make_lloyd(const EstimatorOptions& options, i
 DescentOptions descent_options(const EstimatorOptions& options, int64_t examples) {
   return {.clusters = checked_clusters(options, examples),
           .sweeps = options.gc_iterations,
+          .balanced = options.balanced,
           .replacement = options.replacement,
           .memory = options.gc_memory,
           .max_memory = options.max_memory};

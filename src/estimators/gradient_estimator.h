@@ -67,6 +67,7 @@ struct EstimatorOptions {
   bool replacement = true;                            ///< draws with replacement
   int64_t clusters = 0;                               ///< K; 0: K = B
   Allocation allocation = Allocation::kProportional;  ///< b_k where K < B
+  bool balanced = false;                              ///< clusters of equal size
   double importance_mix = 0.25;  ///< uniform part of draws by norms, see with_importance
   double gc_memory = 0.5;        ///< weight of the former refresh in gc-descent, see DescentOptions
   int64_t gc_iterations = 10;    ///< a refresh: A + U steps of gc, sweeps of gc-descent

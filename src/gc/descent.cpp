@@ -42,21 +42,29 @@ class DescentRun {
 
   Clustering run(const Clustering* former, at::Generator& generator, DescentMemory* memory) {
     const auto examples = source_.examples();
-    const auto start = former != nullptr ? *former
-                                         : balanced_clustering(random_order(examples, generator),
-                                                               options_.clusters, options_.draws);
+    const auto start = start_of(former, generator);
     const auto products = make_products(generator, memory);
     std::vector<at::Tensor> orders;
     for (int64_t sweep = 0; sweep < options_.sweeps; ++sweep) {
       orders.push_back(random_order(examples, generator));
     }
-    auto moved = descend_by_moves(*products, start.assignments(), options_.clusters, orders);
+    auto moved = descend_by_moves(*products, start.assignments(), options_.clusters, orders,
+                                  options_.balanced);
     Clustering result(moved.assignments, options_.clusters);
     result.history = std::move(moved.history);
     return result;
   }
 
  private:
+  Clustering start_of(const Clustering* former, at::Generator& generator) const {
+    if (former != nullptr && !options_.balanced) {
+      return *former;
+    }
+    const auto order = former != nullptr ? at::cat(former->members())
+                                         : random_order(source_.examples(), generator);
+    return balanced_clustering(order, options_.clusters, options_.draws);
+  }
+
   std::unique_ptr<ClusterProducts> make_products(at::Generator& generator, DescentMemory* memory) {
     return source_.examples() <= kMaxGram
                ? products_of_gram(with_former_gram(gram(), memory), options_.clusters)

@@ -17,6 +17,7 @@ struct DescentOptions {
   int64_t clusters = 128;   ///< K
   int64_t sweeps = 10;      ///< over all examples, at most; fewer where nothing moves any more
   int64_t draws = 0;        ///< b = sum_k b_k the clusters are meant for; 0: K
+  bool balanced = false;    ///< sizes of N / K each (in proportion to whole draws where K < b)
   bool replacement = true;  ///< how those draws are made; the guard compares with SG-B drawn alike
   double memory = 0.5;      ///< w >= 0, weight of the gradients at the former refresh
   int64_t max_memory = 0;   ///< bytes for the factors of a chunk, and for the sketches; 0: 1 GiB

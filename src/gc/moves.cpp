@@ -129,9 +129,10 @@ class GramProducts final : public ClusterProducts {
 /// N_k, R_k and the clusters of all examples while they move.
 class Descent {
  public:
-  Descent(ClusterProducts& products, const at::Tensor& start, int64_t clusters)
+  Descent(ClusterProducts& products, const at::Tensor& start, int64_t clusters, bool balanced)
       : products_(products),
         clusters_(clusters),
+        balanced_(balanced),
         assignments_(start.to(at::kCPU, at::kLong).contiguous().clone()),
         norms_(at::empty({start.numel()}, at::kDouble)),
         costs_(static_cast<size_t>(clusters)) {}
@@ -150,7 +151,7 @@ class Descent {
     int64_t moves = 0;
     for (const auto& block : order.split(kBlock)) {
       products_.read(block);
-      moves += visit(block);
+      moves += balanced_ ? visit_in_pairs(block) : visit(block);
       products_.count(assignments_.index_select(0, block));
     }
     recount();
@@ -185,24 +186,85 @@ class Descent {
     int64_t moves = 0;
     for (int64_t row = 0; row < block.numel(); ++row) {
       const auto i = block[row].item<int64_t>();
-      auto& cluster = assignments_.data_ptr<int64_t>()[i];
-      const auto norm = norms_.const_data_ptr<double>()[i];
-      const auto to = cheapest(with_sums.const_data_ptr<double>() + row * clusters_, norm,
-                               static_cast<size_t>(cluster));
-      if (to == cluster) {
+      const auto own = assignments_.const_data_ptr<int64_t>()[i];
+      const auto to = cheapest(with_sums.const_data_ptr<double>() + row * clusters_,
+                               norms_.const_data_ptr<double>()[i], static_cast<size_t>(own));
+      if (to == own) {
         continue;
       }
       within = within.defined() ? within : products_.within_block();
-      for (const auto& [k, sign] : {std::pair{cluster, -1.0}, std::pair{to, 1.0}}) {
-        sizes_[static_cast<size_t>(k)] += sign;
-        squares_[static_cast<size_t>(k)] += sign * norm;
-        with_sums.select(1, k).add_(within.select(1, row), sign);
-      }
-      products_.move(row, cluster, to);
-      cluster = to;
+      move(i, row, to, with_sums, within);
       ++moves;
     }
     return moves;
+  }
+
+  /// The same by exchanges between two examples of the block, which leave the sizes as they are.
+  int64_t visit_in_pairs(const at::Tensor& block) {
+    const auto with_sums = products_.with_sums();
+    const auto within = products_.within_block();
+    int64_t exchanges = 0;
+    for (int64_t row = 0; row < block.numel(); ++row) {
+      const auto partner = best_partner(block, row, with_sums, within);
+      if (partner == row) {
+        continue;
+      }
+      const auto i = block[row].item<int64_t>(), j = block[partner].item<int64_t>();
+      const auto of_i = assignments_[i].item<int64_t>(), of_j = assignments_[j].item<int64_t>();
+      move(i, row, of_j, with_sums, within);
+      move(j, partner, of_i, with_sums, within);
+      ++exchanges;
+    }
+    return exchanges;
+  }
+
+  /// The example of the block with whom an exchange of clusters lowers J most; the row itself where
+  /// none does. For i in k and j in l, with c_k(i) = sum_{m in k} ||x_i - x_m||^2, it changes J by
+  ///   c_l(i) - c_k(i) + c_k(j) - c_l(j) - 2 ||x_i - x_j||^2.
+  int64_t best_partner(const at::Tensor& block, int64_t row, const at::Tensor& with_sums,
+                       const at::Tensor& within) const {
+    const auto* examples = block.const_data_ptr<int64_t>();
+    const auto* assigned = assignments_.const_data_ptr<int64_t>();
+    const auto* norms = norms_.const_data_ptr<double>();
+    const auto* inner = within.const_data_ptr<double>() + row * block.numel();
+    const auto cost = [&](int64_t r, int64_t k) {
+      const auto cluster = static_cast<size_t>(k);
+      return sizes_[cluster] * norms[examples[r]] + squares_[cluster] -
+             2 * with_sums.const_data_ptr<double>()[r * clusters_ + k];
+    };
+    const auto own = assigned[examples[row]];
+    const auto norm = norms[examples[row]];
+    const auto stay = cost(row, own);
+    auto best = row;
+    double lowest = 0;
+    for (int64_t r = 0; r < block.numel(); ++r) {
+      const auto other = assigned[examples[r]];
+      if (other == own) {
+        continue;
+      }
+      const auto theirs = cost(r, other);
+      const auto distance = norm + norms[examples[r]] - 2 * inner[r];
+      const auto change = cost(row, other) - stay + cost(r, own) - theirs - 2 * distance;
+      const auto rounding = products_.rounding() * (stay + theirs + norm * sizes_[0]);
+      if (change < std::min(lowest, -rounding)) {
+        lowest = change;
+        best = r;
+      }
+    }
+    return best;
+  }
+
+  void move(int64_t example, int64_t row, int64_t to, const at::Tensor& with_sums,
+            const at::Tensor& within) {
+    auto& cluster = assignments_.data_ptr<int64_t>()[example];
+    const auto norm = norms_.const_data_ptr<double>()[example];
+    for (const auto& [k, sign] : {std::pair{cluster, -1.0}, std::pair{to, 1.0}}) {
+      sizes_[static_cast<size_t>(k)] += sign;
+      squares_[static_cast<size_t>(k)] += sign * norm;
+      with_sums.select(1, k).add_(within.select(1, row), sign);
+    }
+    products_.move(row, cluster, to);
+    cluster = to;
   }
 
   /// The cluster of least N_k ||x||^2 + R_k - 2 <x, s_k>, which is the same sum of squared
@@ -219,6 +281,7 @@ class Descent {
 
   ClusterProducts& products_;
   int64_t clusters_;
+  bool balanced_;
   at::Tensor assignments_;  ///< [N] int64
   at::Tensor norms_;        ///< ||x_i||^2, [N] float64
   double objective_ = 0;
@@ -237,8 +300,8 @@ std::unique_ptr<ClusterProducts> products_of_gram(at::Tensor gram, int64_t clust
 }
 
 Moved descend_by_moves(ClusterProducts& products, const at::Tensor& start, int64_t clusters,
-                       const std::vector<at::Tensor>& orders) {
-  Descent descent(products, start, clusters);
+                       const std::vector<at::Tensor>& orders, bool balanced) {
+  Descent descent(products, start, clusters, balanced);
   descent.start(orders.front());
   Moved moved{descent.assignments().clone(), {descent.objective()}};
   for (const auto& order : orders) {

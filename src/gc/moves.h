@@ -67,8 +67,10 @@ struct Moved {
 /// J is the sum of ||x_i - x_m||^2 over all pairs in one cluster, so a move changes it by the
 /// difference of two such sums: exactly, the change of N_k included, and ties and empty clusters
 /// need no rule. `orders` are the sweeps, [N] each; one without a move is the last.
+/// `balanced`: examples of a block exchange clusters in place of moving, and sizes stay as they
+/// are.
 Moved descend_by_moves(ClusterProducts& products, const at::Tensor& start, int64_t clusters,
-                       const std::vector<at::Tensor>& orders);
+                       const std::vector<at::Tensor>& orders, bool balanced = false);
 
 /// The descent of rows x_i [N, D] in memory, from a random partition of equal sizes and in random
 /// orders, up to `sweeps` of them.

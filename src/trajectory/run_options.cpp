@@ -223,6 +223,7 @@ EstimatorOptions estimator_options(const RunOptions& options) {
   estimator.replacement = options.replacement;
   estimator.clusters = options.clusters;
   estimator.allocation = allocation_by_name(options.allocation);
+  estimator.balanced = options.balanced;
   estimator.gc_iterations = options.gc_iterations;
   estimator.gc_memory = options.gc_memory;
   estimator.importance_mix = options.importance_mix;

@@ -46,6 +46,7 @@ struct RunOptions {
   int64_t refresh_every = 500;
   int64_t clusters = 0;
   std::string allocation = "proportional";
+  bool balanced = false;
   int64_t gc_iterations = 10;
   double gc_memory = 0.5;
   double importance_mix = 0.25;
@@ -166,6 +167,8 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
         self.clusters, at_least<int64_t>(0));
   visit({"allocation", "how draws are divided among fewer clusters than draws", estimators},
         self.allocation, one_of(allocation_names()));
+  visit({"balanced", "clusters of equal size, which never exceed sg-b however stale", estimators},
+        self.balanced, anything<bool>());
   visit({"gc-iterations", "clustering steps a refresh: A + U steps of gc, sweeps of gc-descent",
          estimators},
         self.gc_iterations, at_least<int64_t>(1));

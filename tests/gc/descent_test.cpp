@@ -149,6 +149,25 @@ TEST(Descent, LowersTheObjectivesOfNowAndOfTheFormerRefresh) {
   }
 }
 
+// Whatever becomes of the gradients: the bound holds for equal sizes alone.
+TEST(Descent, BalancedClustersAreNeverAboveSgBHoweverStale) {
+  test::VectorSource source(normal({120, 4}, 18), normal({120, 4}, 19));
+  const DescentOptions options{.clusters = 8, .balanced = true};
+  const auto first = clustered(source, options, 1);
+  const auto second = clustered(source, options, 2, &first);
+  for (const auto* result : {&first, &second}) {
+    EXPECT_EQ(result->sizes(), std::vector<int64_t>(8, 15));
+  }
+  EXPECT_LE(second.objective, first.objective * (1 + 1e-12));
+  const Clustering uneven(at::arange(120, at::kLong).square().remainder(8), 8);
+  EXPECT_EQ(clustered(source, options, 3, &uneven).sizes(), first.sizes());
+  for (uint64_t seed = 0; seed < 5; ++seed) {
+    source.move(10, 30 + seed);
+    const double bound = test::dense_trace_covariance(source.oracle()) / 8;
+    EXPECT_LE(exact(source, second) / (120 * 120), bound * (1 + 1e-12));
+  }
+}
+
 TEST(Descent, IsTheSameForTheSameSeed) {
   auto source = source_of_kinds(at::arange(300, at::kLong).remainder(50), 50, 1.0);
   const DescentOptions options{.clusters = 16, .sweeps = 4};

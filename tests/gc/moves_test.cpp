@@ -133,6 +133,43 @@ TEST_P(MovesTest, FindsTheBestOfAllPartitionsOfSevenExamples) {
   EXPECT_TRUE(near(found, least, 1e-12));
 }
 
+// Exchanges, each replayed by trying all partners of the block and forming everything.
+TEST_P(MovesTest, ExchangesLowerTheObjectiveAndKeepTheSizes) {
+  const auto x = normal({60, 4}, 20);
+  constexpr int64_t kClusters = 6, kSweeps = 2;
+  const auto all = orders(60, kSweeps, 21);
+  auto slow = cyclic(60, kClusters);
+  std::vector<double> history{test::dense_objective(x, slow, kClusters)};
+  for (const auto& order : all) {
+    for (int64_t r = 0; r < 60; ++r) {
+      double least = test::dense_objective(x, slow, kClusters) * (1 - 1e-12);
+      auto best = slow;
+      for (int64_t q = 0; q < 60; ++q) {
+        const auto i = order[r].item<int64_t>(), j = order[q].item<int64_t>();
+        auto other = slow.clone();
+        other[i] = slow[j].item<int64_t>();
+        other[j] = slow[i].item<int64_t>();
+        const double objective = test::dense_objective(x, other, kClusters);
+        if (objective < least) {
+          least = objective;
+          best = other;
+        }
+      }
+      slow = best;
+    }
+    history.push_back(test::dense_objective(x, slow, kClusters));
+  }
+  const auto products = products_of(GetParam(), x, kClusters);
+  const auto moved =
+      descend_by_moves(*products, cyclic(60, kClusters), kClusters, all, /*balanced=*/true);
+  EXPECT_TRUE(at::equal(moved.assignments, slow));
+  EXPECT_TRUE(at::equal(at::bincount(moved.assignments), at::full({6}, 10, at::kLong)));
+  ASSERT_EQ(moved.history.size(), history.size());
+  for (size_t s = 0; s < history.size(); ++s) {
+    EXPECT_TRUE(near(moved.history[s], history[s], 1e-12)) << s;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(RowsAndGram, MovesTest, ::testing::Values(Kind::kRows, Kind::kGram),
                          [](const auto& row) {
                            return std::string(row.param == Kind::kRows ? "rows" : "gram");

@@ -52,7 +52,7 @@ class StratifiedBatchSampler(Sampler[list[int]]):
             raise ValueError(f"batches = {batches}, must be >= 1")
         if seed < 0:
             raise ValueError(f"seed = {seed}, must be >= 0")
-        self._options = {"draws": batch_size, "replacement": replacement, "allocation": allocation}
+        self._batch_size, self._replacement, self._allocation = batch_size, replacement, allocation
         self._batches = batches
         self._generator = torch.Generator().manual_seed(seed)
         self.clusters = clusters
@@ -66,7 +66,9 @@ class StratifiedBatchSampler(Sampler[list[int]]):
     def clusters(self, clusters: Clustering) -> None:
         if not isinstance(clusters, Clustering):
             raise ValueError(f"clusters is a {type(clusters).__name__}, must be a gradist.Clustering")
-        self._design = _core.stratified_design(clusters._core, **self._options)
+        self._design = _core.stratified_design(
+            clusters._core, draws=self._batch_size, replacement=self._replacement, allocation=self._allocation
+        )
         self._clusters = clusters
         self._weights = torch.zeros(len(clusters.assignments))
         for stratum in self._design.strata:
@@ -83,7 +85,7 @@ class StratifiedBatchSampler(Sampler[list[int]]):
         return torch.tensor([stratum.draws for stratum in self._design.strata])
 
     def __len__(self) -> int:
-        return self._batches or max(1, len(self._weights) // int(self._options["draws"]))
+        return self._batches or max(1, len(self._weights) // self._batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         for _ in range(len(self)):

@@ -47,13 +47,14 @@ class RowProducts final : public ClusterProducts {
  public:
   RowProducts(RowReader rows, int64_t clusters) : rows_(std::move(rows)), clusters_(clusters) {}
 
-  at::Tensor read(const at::Tensor& block) override {
+  void read(const at::Tensor& block) override {
     block_ = rows_(block).contiguous();
     if (!counted_.defined()) {
       counted_ = at::zeros({clusters_, block_.size(1)}, at::kDouble);
     }
-    return block_.to(at::kDouble).square().sum(1);
   }
+
+  at::Tensor squared_norms() override { return block_.to(at::kDouble).square().sum(1); }
 
   double rounding() const override { return block_.scalar_type() == at::kDouble ? 1e-13 : 1e-6; }
 
@@ -93,10 +94,8 @@ class GramProducts final : public ClusterProducts {
         products_(at::zeros({clusters, gram_.size(0)}, at::kDouble)),
         assignments_(at::zeros({gram_.size(0)}, at::kLong)) {}
 
-  at::Tensor read(const at::Tensor& block) override {
-    block_ = block;
-    return gram_.diagonal().index_select(0, block);
-  }
+  void read(const at::Tensor& block) override { block_ = block; }
+  at::Tensor squared_norms() override { return gram_.diagonal().index_select(0, block_); }
 
   double rounding() const override { return 1e-13; }
 
@@ -140,7 +139,8 @@ class Descent {
   /// Reads all examples once, in the order given.
   void start(const at::Tensor& order) {
     for (const auto& block : order.split(kBlock)) {
-      norms_.index_copy_(0, block, products_.read(block));
+      products_.read(block);
+      norms_.index_copy_(0, block, products_.squared_norms());
       products_.count(assignments_.index_select(0, block));
     }
     recount();
@@ -261,7 +261,7 @@ class Descent {
     for (const auto& [k, sign] : {std::pair{cluster, -1.0}, std::pair{to, 1.0}}) {
       sizes_[static_cast<size_t>(k)] += sign;
       squares_[static_cast<size_t>(k)] += sign * norm;
-      with_sums.select(1, k).add_(within.select(1, row), sign);
+      add_to_column(with_sums, k, sign, within.const_data_ptr<double>() + row * within.size(1));
     }
     products_.move(row, cluster, to);
     cluster = to;
@@ -277,6 +277,14 @@ class Descent {
     const auto rounding = products_.rounding() * (sizes_[own] * norm + squares_[own]);
     return costs_[static_cast<size_t>(least)] < costs_[own] - rounding ? least
                                                                        : static_cast<int64_t>(own);
+  }
+
+  /// products[:, k] += sign x for x [n].
+  static void add_to_column(const at::Tensor& products, int64_t k, double sign, const double* x) {
+    auto* column = products.data_ptr<double>() + k;
+    for (int64_t r = 0; r < products.size(0); ++r) {
+      column[r * products.size(1)] += sign * x[r];
+    }
   }
 
   ClusterProducts& products_;

@@ -19,8 +19,11 @@ class ClusterProducts {
  public:
   virtual ~ClusterProducts() = default;
 
-  /// The examples [n] that the calls below are about; returns their ||x_i||^2, [n] float64.
-  virtual at::Tensor read(const at::Tensor& block) = 0;
+  /// The examples [n] that the calls below are about.
+  virtual void read(const at::Tensor& block) = 0;
+
+  /// Their ||x_i||^2, [n] float64.
+  virtual at::Tensor squared_norms() = 0;
 
   /// A move counts as one only where it lowers J by this part of its terms: their rounding.
   virtual double rounding() const = 0;

@@ -23,7 +23,7 @@ def load_data(data: str = "digits", data_dir: str | os.PathLike[str] = "", *, st
     """The training and test set that `gradist run --data NAME --data-dir DIR` would take.
 
     Args:
-        data: name of the data set; "digits", 8 x 8 images of handwritten digits, comes with gradist.
+        data: name of the data set; "digits", handwritten digits in rows of 8 x 8 pixels, comes with gradist.
         data_dir: folder of the data set's own files.
         standardize: whether mean and deviation of the training set are taken out.
 

@@ -6,10 +6,10 @@ import torch
 import gradist
 
 
-def test_digits_are_images_with_labels():
+def test_digits_are_rows_of_pixels_with_labels():
     train, test = gradist.load_data("digits")
     for (inputs, targets), examples in ((train, 3823), (test, 1797)):
-        assert inputs.shape == (examples, 1, 8, 8)
+        assert inputs.shape == (examples, 64)
         assert inputs.dtype == torch.float32
         assert targets.dtype == torch.int64
         assert set(targets.tolist()) == set(range(10))

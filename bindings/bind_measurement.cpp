@@ -4,7 +4,10 @@
 #include "estimators/gradient_clustering.h"
 #include "estimators/measurement.h"
 #include "estimators/svrg.h"
+#include "gc/descent.h"
 #include "gc/lloyd.h"
+#include "gc/moves.h"
+#include "gc/sampling_design.h"
 
 #include <ATen/CPUGeneratorImpl.h>
 
@@ -51,12 +54,13 @@ Measurement measure_source(const py::object& python_source, const std::vector<st
   return measure(source, pointers, measure_options, generator);
 }
 
-Clustering lloyd_of_source(const py::object& python_source, const LloydOptions& options,
-                           uint64_t seed) {
+/// What every clustering algorithm is called with from Python.
+template <class Algorithm>
+Clustering clusters_of(const py::object& python_source, uint64_t seed, const Algorithm& algorithm) {
   PythonSource source(python_source);
   const py::gil_scoped_release no_gil;
   at::Generator generator = at::detail::createCPUGenerator(seed);
-  return lloyd(source, options, generator);
+  return algorithm(source, generator);
 }
 
 MeasureMode mode_by_name(const std::string& name) {
@@ -74,6 +78,7 @@ void bind_clustering(py::module_& module) {
       .def_property_readonly("assignments", &Clustering::assignments)
       .def_property_readonly("sizes", &Clustering::sizes)
       .def_readonly("objective", &Clustering::objective)
+      .def_readonly("scatter", &Clustering::scatter)
       .def_readonly("history", &Clustering::history);
 
   module.def(
@@ -82,10 +87,62 @@ void bind_clustering(py::module_& module) {
          uint64_t seed) {
         const LloydOptions options{
             .clusters = clusters, .iterations = iterations, .max_memory = max_memory};
-        return lloyd_of_source(source, options, seed);
+        return clusters_of(source, seed, [&](GradientSource& of, at::Generator& generator) {
+          return lloyd(of, options, generator);
+        });
       },
       py::arg("source"), py::kw_only(), py::arg("clusters"), py::arg("iterations"),
       py::arg("max_memory"), py::arg("seed"));
+  py::class_<DescentMemory>(module, "DescentMemory")
+      .def(py::init<>())
+      .def(py::init<const DescentMemory&>(), py::arg("other"));
+  module.def(
+      "descent",
+      [](const py::object& source, int64_t clusters, int64_t iterations, double memory_weight,
+         int64_t max_memory, uint64_t seed, const std::optional<Clustering>& start,
+         DescentMemory& memory) {
+        const DescentOptions options{.clusters = clusters,
+                                     .sweeps = iterations,
+                                     .memory = memory_weight,
+                                     .max_memory = max_memory};
+        return clusters_of(source, seed, [&](GradientSource& of, at::Generator& generator) {
+          return descent(of, options, start ? &*start : nullptr, generator, nullptr, &memory);
+        });
+      },
+      py::arg("source"), py::kw_only(), py::arg("clusters"), py::arg("iterations"),
+      py::arg("memory_weight"), py::arg("max_memory"), py::arg("seed"), py::arg("start"),
+      py::arg("memory"));
+  module.def(
+      "cluster_rows",
+      [](const at::Tensor& rows, int64_t clusters, int64_t sweeps, uint64_t seed) {
+        const py::gil_scoped_release no_gil;
+        at::Generator generator = at::detail::createCPUGenerator(seed);
+        auto moved = descend_rows(rows, clusters, sweeps, generator);
+        return std::pair(moved.assignments, moved.history);
+      },
+      py::arg("rows"), py::kw_only(), py::arg("clusters"), py::arg("sweeps"), py::arg("seed"));
+
+  py::class_<Stratum>(module, "Stratum")
+      .def_readonly("members", &Stratum::members)
+      .def_readonly("draws", &Stratum::draws)
+      .def_readonly("weight", &Stratum::weight);
+  py::class_<SamplingDesign>(module, "SamplingDesign")
+      .def_readonly("strata", &SamplingDesign::strata)
+      .def(
+          "draw",
+          [](const SamplingDesign& design, at::Generator generator) {
+            const auto batch = design.draw(generator);
+            return std::pair(batch.indices, batch.weights);
+          },
+          py::arg("generator"));
+  module.def(
+      "stratified_design",
+      [](const Clustering& clustering, int64_t draws, bool replacement,
+         const std::string& allocation) {
+        return stratified_design(clustering, draws, replacement, allocation_by_name(allocation));
+      },
+      py::arg("clustering"), py::kw_only(), py::arg("draws"), py::arg("replacement"),
+      py::arg("allocation"));
 }
 
 void bind_moments(py::module_& module) {
@@ -126,13 +183,15 @@ void bind_measurement(py::module_& module) {
   module.def(
       "measure",
       [](const py::object& source, const std::vector<std::string>& estimators, int64_t batch_size,
-         bool replacement, int64_t clusters, int64_t gc_iterations, const std::string& method,
-         int64_t examples, int64_t draws, int64_t max_memory,
-         const std::optional<ParameterList>& snapshot, const std::optional<Clustering>& clustering,
-         uint64_t seed) {
+         bool replacement, int64_t clusters, const std::string& allocation, double importance_mix,
+         int64_t gc_iterations, const std::string& method, int64_t examples, int64_t draws,
+         int64_t max_memory, const std::optional<ParameterList>& snapshot,
+         const std::optional<Clustering>& clustering, uint64_t seed) {
         const EstimatorOptions estimator_options{.batch_size = batch_size,
                                                  .replacement = replacement,
                                                  .clusters = clusters,
+                                                 .allocation = allocation_by_name(allocation),
+                                                 .importance_mix = importance_mix,
                                                  .gc_iterations = gc_iterations,
                                                  .max_memory = max_memory};
         const MeasureOptions measure_options{.mode = mode_by_name(method),
@@ -143,9 +202,9 @@ void bind_measurement(py::module_& module) {
                               clustering, seed);
       },
       py::arg("source"), py::arg("estimators"), py::kw_only(), py::arg("batch_size"),
-      py::arg("replacement"), py::arg("clusters"), py::arg("gc_iterations"), py::arg("method"),
-      py::arg("examples"), py::arg("draws"), py::arg("max_memory"), py::arg("snapshot"),
-      py::arg("clustering"), py::arg("seed"));
+      py::arg("replacement"), py::arg("clusters"), py::arg("allocation"), py::arg("importance_mix"),
+      py::arg("gc_iterations"), py::arg("method"), py::arg("examples"), py::arg("draws"),
+      py::arg("max_memory"), py::arg("snapshot"), py::arg("clustering"), py::arg("seed"));
 }
 
 }  // namespace gradist::python

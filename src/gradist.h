@@ -42,7 +42,9 @@
 #include "models/vgg.h"
 
 // Gradient Clustering.
+#include "gc/allocation.h"
 #include "gc/clustering.h"
+#include "gc/descent.h"
 #include "gc/lloyd.h"
 #include "gc/objective.h"
 #include "gc/sampling_design.h"
@@ -50,6 +52,7 @@
 // Estimators of the full gradient, and their moments.
 #include "estimators/gradient_clustering.h"
 #include "estimators/gradient_estimator.h"
+#include "estimators/importance.h"
 #include "estimators/measurement.h"
 #include "estimators/minibatch.h"
 #include "estimators/moments.h"

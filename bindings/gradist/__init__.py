@@ -21,6 +21,7 @@ from gradist.data import DataSplit, load_data
 from gradist.measurement import Measurement, measure
 from gradist.per_example import GradientNorms, Method, PerExample, choices, gradient_norms, per_example
 from gradist.recording import rule
+from gradist.sampler import StratifiedBatchSampler
 from gradist.trace import Trace, open
 from gradist.trajectory import run
 
@@ -33,6 +34,7 @@ __all__ = [
     "Method",
     "Moments",
     "PerExample",
+    "StratifiedBatchSampler",
     "Trace",
     "__version__",
     "check",

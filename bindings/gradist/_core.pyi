@@ -3,7 +3,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Generator, Tensor
 
 __version__: str
 
@@ -202,6 +202,21 @@ class Clustering:
     def objective(self) -> float: ...
     @property
     def history(self) -> list[float]: ...
+    @property
+    def scatter(self) -> list[float]: ...
+
+class Stratum:
+    @property
+    def members(self) -> Tensor: ...
+    @property
+    def draws(self) -> int: ...
+    @property
+    def weight(self) -> float: ...
+
+class SamplingDesign:
+    @property
+    def strata(self) -> list[Stratum]: ...
+    def draw(self, generator: Generator) -> tuple[Tensor, Tensor]: ...
 
 class Moments:
     """Moments of one gradient estimator at its own batch size. P parameters; undefined values are NaN."""
@@ -259,6 +274,17 @@ class Measurement:
     def mean_loss(self) -> float: ...
 
 def lloyd(source: Source, *, clusters: int, iterations: int, max_memory: int, seed: int) -> Clustering: ...
+def cluster_rows(rows: Tensor, *, clusters: int, sweeps: int, seed: int) -> tuple[Tensor, list[float]]: ...
+def stratified_design(clustering: Clustering, *, draws: int, replacement: bool, allocation: str) -> SamplingDesign: ...
+class DescentMemory:
+    """Sketches, or inner products, of the gradients at a clustering by descent."""
+
+    def __init__(self, other: DescentMemory = ...) -> None: ...
+
+def descent(
+    source: Source, *, clusters: int, iterations: int, memory_weight: float, max_memory: int, seed: int,
+    start: Clustering | None, memory: DescentMemory,
+) -> Clustering: ...
 def measure(
     source: Source,
     estimators: Sequence[str],
@@ -266,6 +292,8 @@ def measure(
     batch_size: int,
     replacement: bool,
     clusters: int,
+    allocation: str,
+    importance_mix: float,
     gc_iterations: int,
     method: str,
     examples: int,

@@ -70,6 +70,8 @@ def measure(
     examples: int = 1000,
     draws: int = 50,
     clusters: int = 0,
+    allocation: str = "proportional",
+    importance_mix: float = 0.25,
     gc_iterations: int = 10,
     seed: int = 0,
     max_memory: int = 0,
@@ -84,17 +86,20 @@ def measure(
         model: the module; its training mode is the one measured.
         loss_fn: loss_fn(outputs, targets) -> [B], one loss an example.
         data: inputs and targets of all N examples, tensors with the examples in dimension 0 (or tuples, lists, dicts).
-        estimators: of "sg-b", "sg-2b", "svrg" (needs a snapshot) and "gc".
+        estimators: of "sg-b", "sg-2b", "svrg" (needs a snapshot), "gc", "gc-descent", "gc-importance" and "sg-importance".
         batch_size: B.
         replacement: whether estimates draw examples with replacement.
         snapshot: a state dict of the model at an earlier iteration; its trainable parameters make svrg's control
             variate. Frozen ones and buffers (running statistics) are the present ones on both sides.
-        clustering: the clusters gc draws from; without, the examples are clustered here, at the present parameters.
+        clustering: the clusters gc, gc-descent and gc-importance draw from; without, the examples are clustered here, at the present parameters.
         method: "exact", one pass over all examples; "subset" of `examples` random ones, or "sampled", `draws` estimates of
             each estimator, both with a 95 % interval. "sampled" works for batch norm and dropout in train mode too, for "sg-b", "sg-2b", and
-            "gc" with a clustering.
+            "gc" and "gc-descent" with a clustering.
         clusters: K where the examples are clustered here; 0: as many as the batch size.
-        gc_iterations: steps of that clustering.
+        allocation: how B draws are divided among fewer clusters: "proportional" to their sizes, "equal", or "neyman", which
+            makes the variance least at the parameters where the clusters were made.
+        importance_mix: uniform part, in (0, 1], of draws by the norms of gradients.
+        gc_iterations: steps of that clustering, sweeps of gc-descent.
         seed: of everything random.
         max_memory: bytes for the factors of a chunk of examples; 0: 1 GiB.
 
@@ -118,6 +123,8 @@ def measure(
             batch_size=batch_size,
             replacement=replacement,
             clusters=clusters if clustering is None else len(clustering),
+            allocation=allocation,
+            importance_mix=importance_mix,
             gc_iterations=gc_iterations,
             method=method,
             examples=examples,
@@ -135,7 +142,8 @@ def measure(
 
 def _needs_separate_examples(names: Sequence[str], clustering: Clustering | None) -> bool:
     """Whether a refresh looks at single examples, whatever the measurement does."""
-    return "svrg" in names or ("gc" in names and clustering is None)
+    refreshed = {"svrg", "sg-importance"} | ({"gc", "gc-descent", "gc-importance"} if clustering is None else set())
+    return not refreshed.isdisjoint(names)
 
 
 def _check_choices(

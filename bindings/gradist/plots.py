@@ -38,8 +38,11 @@ __all__ = [
 Array = NDArray[Any]
 
 # Okabe and Ito's palette; the two minibatches of plain SGD share a hue.
-COLORS = {"sg-b": "#0072b2", "sg-2b": "#56b4e9", "svrg": "#d55e00", "gc": "#009e73"}
-_OTHER_COLORS = ("#cc79a7", "#e69f00", "#555555", "#b8a900")
+COLORS = {
+    "sg-b": "#0072b2", "sg-2b": "#56b4e9", "svrg": "#d55e00", "gc": "#009e73", "gc-descent": "#cc79a7", "gc-importance": "#e69f00",
+    "sg-importance": "#b8a900",
+}  # fmt: skip
+_OTHER_COLORS = ("#332288", "#882255", "#555555", "#999933")
 _GRAY = "#555555"
 _MAX_PANELS = 12
 _NARROW = 40  # a log axis with a smaller ratio of its ends is labelled between decades

@@ -170,7 +170,7 @@ def check_separable(source: ModelSource) -> None:
 
 _WAYS_OUT = (
     "so single examples have no gradient of their own: call model.eval() first, or measure with method=\"sampled\" "
-    "(sg-b, sg-2b, and gc with a clustering)"
+    "(sg-b, sg-2b, and gc or gc-descent with a clustering)"
 )
 
 

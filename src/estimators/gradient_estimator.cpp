@@ -1,6 +1,7 @@
 #include "estimators/gradient_estimator.h"
 
 #include "estimators/gradient_clustering.h"
+#include "estimators/importance.h"
 #include "estimators/minibatch.h"
 #include "estimators/svrg.h"
 
@@ -25,8 +26,8 @@ std::unique_ptr<GradientEstimator> make_double_minibatch(const EstimatorOptions&
   return std::make_unique<Minibatch>("sg-2b", examples, draws, options.replacement);
 }
 
-std::unique_ptr<GradientEstimator> make_clustering(const EstimatorOptions& options,
-                                                   int64_t examples) {
+/// K, within what N examples and B draws allow.
+int64_t checked_clusters(const EstimatorOptions& options, int64_t examples) {
   const auto clusters = options.clusters > 0 ? options.clusters : options.batch_size;
   TORCH_CHECK_VALUE(clusters <= options.batch_size, "clusters = ", clusters,
                     ": must be <= batch-size, ", options.batch_size);
@@ -34,11 +35,52 @@ std::unique_ptr<GradientEstimator> make_clustering(const EstimatorOptions& optio
                     ": must be <= the number of examples, ", examples);
   TORCH_CHECK_VALUE(options.gc_iterations >= 1, "gc-iterations = ", options.gc_iterations,
                     ": must be >= 1");
-  return std::make_unique<GradientClustering>("gc", options.batch_size,
-                                              LloydOptions{.clusters = clusters,
-                                                           .iterations = options.gc_iterations,
-                                                           .replacement = options.replacement,
-                                                           .max_memory = options.max_memory});
+  return clusters;
+}
+
+std::unique_ptr<GradientEstimator> make_lloyd(const EstimatorOptions& options, int64_t examples) {
+  const LloydOptions lloyd{.clusters = checked_clusters(options, examples),
+                           .iterations = options.gc_iterations,
+                           .balanced = options.balanced,
+                           .replacement = options.replacement,
+                           .max_memory = options.max_memory};
+  return std::make_unique<GradientClustering>("gc", options.batch_size, lloyd, options.allocation);
+}
+
+DescentOptions descent_options(const EstimatorOptions& options, int64_t examples) {
+  return {.clusters = checked_clusters(options, examples),
+          .sweeps = options.gc_iterations,
+          .balanced = options.balanced,
+          .replacement = options.replacement,
+          .memory = options.gc_memory,
+          .max_memory = options.max_memory};
+}
+
+std::unique_ptr<GradientEstimator> make_descent(const EstimatorOptions& options, int64_t examples) {
+  return std::make_unique<GradientClustering>(
+      "gc-descent", options.batch_size, descent_options(options, examples), options.allocation);
+}
+
+void check_importance(const char* name, const EstimatorOptions& options) {
+  TORCH_CHECK_VALUE(options.replacement, "replacement = no: must be yes for ", name,
+                    ", which draws by the norms of gradients");
+  TORCH_CHECK_VALUE(options.importance_mix > 0 && options.importance_mix <= 1,
+                    "importance-mix = ", options.importance_mix, ": must lie in (0, 1]");
+}
+
+std::unique_ptr<GradientEstimator> make_descent_with_importance(const EstimatorOptions& options,
+                                                                int64_t examples) {
+  check_importance("gc-importance", options);
+  return std::make_unique<GradientClustering>("gc-importance", options.batch_size,
+                                              descent_options(options, examples),
+                                              options.allocation, options.importance_mix);
+}
+
+std::unique_ptr<GradientEstimator> make_importance(const EstimatorOptions& options,
+                                                   int64_t /*examples*/) {
+  check_importance("sg-importance", options);
+  return std::make_unique<Importance>(options.batch_size, options.importance_mix,
+                                      options.max_memory);
 }
 
 /// The one table of estimators: a new one is a row here and a file of its own.
@@ -52,7 +94,10 @@ constexpr NamedMaker kEstimators[] = {
      [](const EstimatorOptions& o, int64_t examples) -> std::unique_ptr<GradientEstimator> {
        return std::make_unique<Svrg>(examples, o.batch_size, o.replacement, o.max_memory);
      }},
-    {"gc", make_clustering},
+    {"gc", make_lloyd},
+    {"gc-descent", make_descent},
+    {"gc-importance", make_descent_with_importance},
+    {"sg-importance", make_importance},
 };
 
 }  // namespace

@@ -63,14 +63,19 @@ class GradientEstimator {
 
 /// What every estimator may be told.
 struct EstimatorOptions {
-  int64_t batch_size = 128;    ///< B
-  bool replacement = true;     ///< draws with replacement
-  int64_t clusters = 0;        ///< K; 0: K = B
-  int64_t gc_iterations = 10;  ///< A + U steps a refresh
-  int64_t max_memory = 0;      ///< bytes for the factors of a chunk; 0: 1 GiB
+  int64_t batch_size = 128;                           ///< B
+  bool replacement = true;                            ///< draws with replacement
+  int64_t clusters = 0;                               ///< K; 0: K = B
+  Allocation allocation = Allocation::kProportional;  ///< b_k where K < B
+  bool balanced = false;                              ///< clusters of equal size
+  double importance_mix = 0.25;  ///< uniform part of draws by norms, see with_importance
+  double gc_memory = 0.5;        ///< weight of the former refresh in gc-descent, see DescentOptions
+  int64_t gc_iterations = 10;    ///< a refresh: A + U steps of gc, sweeps of gc-descent
+  int64_t max_memory = 0;        ///< bytes for the factors of a chunk; 0: 1 GiB
 };
 
-/// The names `make_estimator` knows, in the order they are shown: sg-b, sg-2b, svrg, gc.
+/// The names `make_estimator` knows, in the order they are shown: sg-b, sg-2b, svrg, gc,
+/// gc-descent, gc-importance, sg-importance.
 const std::vector<std::string>& estimator_names();
 
 /// An estimator by name for a source of N examples. Unknown names and options that cannot hold for

@@ -28,9 +28,8 @@ constexpr int64_t kMinSeen = 4;
 
 void check_refreshed(const GradientEstimator& estimator) {
   const auto* snapshot = estimator.snapshot();
-  const auto* clustering = estimator.clustering();
-  const bool refreshed = (snapshot == nullptr || !snapshot->parameters.empty()) &&
-                         (clustering == nullptr || clustering->clusters() > 0);
+  const bool refreshed =
+      !estimator.design().strata.empty() && (snapshot == nullptr || !snapshot->parameters.empty());
   TORCH_CHECK_VALUE(refreshed, estimator.name(), " is measured only after its first refresh");
 }
 
@@ -83,7 +82,9 @@ class PassRunner {
       : source_(source), options_(options), generator_(generator) {
     for (const auto* estimator : estimators) {
       TORCH_INTERNAL_ASSERT(!(estimator->clustering() && estimator->snapshot()));
-      if (estimator->clustering() != nullptr) {
+      if (estimator->design().has_probabilities()) {
+        importance_.push_back(estimator);
+      } else if (estimator->clustering() != nullptr) {
         clustered_.push_back(estimator);
       } else if (estimator->snapshot() != nullptr) {
         snapshots_.push_back(estimator);
@@ -92,7 +93,8 @@ class PassRunner {
   }
 
   Measurement run(const Estimators& estimators) {
-    options_.mode == MeasureMode::kExact ? run_exact() : run_subset(estimators);
+    options_.mode == MeasureMode::kExact ? run_exact(estimators.size() - importance_.size())
+                                         : run_subset(estimators);
     Measurement measurement;
     for (const auto* estimator : estimators) {
       const auto& [pass, seconds] = serving(*estimator);
@@ -117,8 +119,8 @@ class PassRunner {
     double seconds = 0;
   };
 
-  void run_exact() {
-    const auto count = std::max<size_t>({1, clustered_.size(), snapshots_.size()});
+  void run_exact(size_t plain) {
+    const auto count = std::max({std::min<size_t>(plain, 1), clustered_.size(), snapshots_.size()});
     for (size_t p = 0; p < count; ++p) {
       const auto* stratified = p < clustered_.size() ? clustered_[p] : nullptr;
       auto plan = stratified ? PassPlan{stratified->clustering()->members(),
@@ -131,10 +133,22 @@ class PassRunner {
       by_estimator_[stratified] = p;
       add_pass(std::move(plan));
     }
+    // Their squares are weighted, so these passes serve nobody else.
+    for (const auto* estimator : importance_) {
+      PassPlan plan{{}, {}, estimator};
+      for (const auto& stratum : estimator->design().strata) {
+        plan.visited.push_back(stratum.members);
+        plan.sizes.push_back(stratum.members.numel());
+      }
+      by_estimator_[estimator] = passes_.size();
+      add_pass(std::move(plan));
+    }
   }
 
   void run_subset(const Estimators& estimators) {
     const auto examples = source_.examples();
+    TORCH_CHECK_VALUE(importance_.empty(), "measure = subset: must be exact or sampled for ",
+                      importance_.front()->name());
     TORCH_CHECK_VALUE(options_.examples >= 3 && options_.examples <= examples,
                       "measure-examples = ", options_.examples, ": must lie in [3, ", examples,
                       "], the number of examples");
@@ -183,7 +197,7 @@ class PassRunner {
   GradientSource& source_;
   const MeasureOptions& options_;
   at::Generator& generator_;
-  Estimators clustered_, snapshots_;
+  Estimators clustered_, snapshots_, importance_;
   std::vector<TimedPass> passes_;
   std::map<const GradientEstimator*, size_t>
       by_estimator_;  ///< others are served by the first pass

@@ -120,6 +120,20 @@ DifferenceForm MomentPass::difference_form(GradientSource& source) const {
   return !plan_.exact && form == DifferenceForm::kExpanded ? DifferenceForm::kStable : form;
 }
 
+/// 1 / (N_k p_i) of the examples in visiting order, [n]; undefined where all draws are uniform.
+/// With it in the squares, Var_j = sum_k c_k (sum_i g_ij^2 / (N_k p_i) - S_kj^2 / N_k).
+at::Tensor MomentPass::ratios() const {
+  if (plan_.stratified == nullptr || !plan_.stratified->design().has_probabilities()) {
+    return {};
+  }
+  TORCH_INTERNAL_ASSERT(plan_.exact);
+  std::vector<at::Tensor> each;
+  for (const auto& stratum : plan_.stratified->design().strata) {
+    each.push_back(1 / (stratum.probabilities * static_cast<double>(stratum.members.numel())));
+  }
+  return at::cat(each);
+}
+
 void MomentPass::visit(GradientSource& source, int64_t max_memory) {
   MomentAccumulator sums(source.parameters(), accumulator_options());
   const auto form = difference_form(source);
@@ -128,11 +142,19 @@ void MomentPass::visit(GradientSource& source, int64_t max_memory) {
 
   std::vector<at::Tensor> norms, losses, gradient_deviations, difference_deviations;
   const auto chunks = plan_visit(plan_.visited, chunk_size(source, max_memory));
+  const auto of_squares = ratios();
+  int64_t begin = 0;
   for (size_t c = 0; c < chunks.size(); ++c) {
     const auto& [indices, segments] = chunks[c];
     const auto batch = source.gradients(indices);
     const auto norms_per_parameter = batch.squared_norms_per_parameter();
-    sums.add(batch, norms_per_parameter, segments);
+    if (of_squares.defined()) {
+      const auto part = of_squares.slice(0, begin, begin + batch.size());
+      sums.add(batch, batch.scaled(part.sqrt()), norms_per_parameter.to(at::kCPU) * part, segments);
+    } else {
+      sums.add(batch, norms_per_parameter, segments);
+    }
+    begin += batch.size();
     norms.push_back(norms_per_parameter.sum(0).to(at::kCPU));
     losses.push_back(batch.losses.to(at::kCPU, at::kDouble));
     if (!plan_.exact) {

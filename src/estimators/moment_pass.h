@@ -56,6 +56,7 @@ class MomentPass {
   };
 
   void visit(GradientSource& source, int64_t max_memory);
+  at::Tensor ratios() const;
   void finish(const MomentAccumulator& sums);
   Moments uniform_moments(const GradientEstimator& estimator) const;
   Moments stratified_moments() const;

@@ -5,8 +5,6 @@
 #include <ATen/ops/tensor.h>
 
 #include <algorithm>
-#include <cmath>
-#include <numeric>
 
 namespace gradist {
 
@@ -48,38 +46,6 @@ Clustering balanced_clustering(const at::Tensor& order, int64_t clusters, int64_
     values[positions.const_data_ptr<int64_t>()[p]] = (p * pieces / examples) * clusters / pieces;
   }
   return Clustering(assignments, clusters);
-}
-
-std::vector<int64_t> proportional_allocation(const std::vector<int64_t>& sizes, int64_t draws,
-                                             bool replacement) {
-  const auto examples = std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
-  const auto nonempty = std::count_if(sizes.begin(), sizes.end(), [](int64_t n) { return n > 0; });
-  TORCH_CHECK_VALUE(draws >= nonempty, "draws = ", draws, ": must be >= the number of clusters, ",
-                    nonempty, ", so that each is drawn from");
-  TORCH_CHECK_VALUE(replacement || draws <= examples, "draws = ", draws,
-                    ": must be <= the number of examples, ", examples, ", without replacement");
-  std::vector<int64_t> allocation(sizes.size());
-  for (size_t k = 0; k < sizes.size(); ++k) {
-    allocation[k] = sizes[k] > 0 ? 1 : 0;
-  }
-  // The rest one at a time to the cluster furthest below its share; ties go to the first.
-  for (auto rest = draws - nonempty; rest > 0; --rest) {
-    const auto need = [&](size_t k) {
-      const bool full = !replacement && allocation[k] == sizes[k];
-      return sizes[k] == 0 || full ? -INFINITY
-                                   : static_cast<double>(sizes[k]) * static_cast<double>(draws) /
-                                             static_cast<double>(examples) -
-                                         static_cast<double>(allocation[k]);
-    };
-    size_t neediest = 0;
-    for (size_t k = 1; k < sizes.size(); ++k) {
-      if (need(k) > need(neediest)) {
-        neediest = k;
-      }
-    }
-    ++allocation[neediest];
-  }
-  return allocation;
 }
 
 }  // namespace gradist

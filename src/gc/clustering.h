@@ -29,6 +29,12 @@ class Clustering {
   std::vector<double> history;
   double objective = 0;
 
+  /// N_k^2 V_k = N_k SSE_k of each cluster, exact, at the parameters where it was made, [K]; empty
+  /// for assignments of one's own.
+  std::vector<double> scatter;
+  at::Tensor
+      squared_norms;  ///< ||g_i||^2 there, [N] float64; undefined for assignments of one's own
+
  private:
   at::Tensor assignments_;
   std::vector<int64_t> sizes_;
@@ -39,11 +45,5 @@ class Clustering {
 /// more draws than clusters are planned (`draws` > K), sizes follow the whole draws a cluster will
 /// get, so that the allocation stays proportional.
 Clustering balanced_clustering(const at::Tensor& order, int64_t clusters, int64_t draws = 0);
-
-/// Whole draws b_k >= 1 for every non-empty cluster, proportional to N_k (largest remainders), sum
-/// b_k = draws, b_k <= N_k when `replacement` is false. One each when draws = number of non-empty
-/// clusters.
-std::vector<int64_t> proportional_allocation(const std::vector<int64_t>& sizes, int64_t draws,
-                                             bool replacement);
 
 }  // namespace gradist

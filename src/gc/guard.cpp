@@ -38,6 +38,8 @@ class Judge {
     const auto bound = uniform_variance(clustering.examples(), draws, options_.replacement,
                                         exact.trace_covariance);
     clustering.objective = exact.objective;
+    clustering.scatter = exact.scatter;
+    clustering.squared_norms = exact.squared_norms;
     const auto variance = stratified_variance(design, exact);
     return {std::move(clustering), variance, variance <= bound};
   }

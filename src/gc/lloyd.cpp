@@ -7,6 +7,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/argsort.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/randperm.h>
@@ -282,8 +283,17 @@ Clustering lloyd(GradientSource& source, const LloydOptions& options, at::Genera
                     "draws = ", options.draws, ": must be >= the number of clusters, ",
                     options.clusters, ", so that each is drawn from");
   Lloyd algorithm(source, options, evaluations);
-  auto clustering = algorithm.run(generator);
-  const auto step = [&](const Clustering& former) { return algorithm.step(former); };
+  const auto cut = [&](Clustering clustering) {
+    if (!options.balanced) {
+      return clustering;
+    }
+    auto equal =
+        balanced_clustering(at::cat(clustering.members()), options.clusters, options.draws);
+    equal.history = std::move(clustering.history);
+    return equal;
+  };
+  auto clustering = cut(algorithm.run(generator));
+  const auto step = [&](const Clustering& former) { return cut(algorithm.step(former)); };
   return guarded(source, std::move(clustering),
                  {.draws = options.draws,
                   .replacement = options.replacement,

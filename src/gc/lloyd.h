@@ -25,6 +25,7 @@ struct LloydOptions {
   int64_t clusters = 128;   ///< K
   int64_t iterations = 10;  ///< A + U steps
   int64_t draws = 0;        ///< b = sum_k b_k the clusters are meant for; 0: K
+  bool balanced = false;    ///< equal sizes, cut from the clusters one after the other
   bool replacement = true;  ///< how those draws are made; the guard compares with SG-B drawn alike
   int64_t max_memory = 0;   ///< bytes for the factors of a chunk; 0: 1 GiB
 };

@@ -3,6 +3,8 @@
 #include "gradients/accumulator.h"
 #include "gradients/visit.h"
 
+#include <ATen/ops/empty.h>
+
 #include <algorithm>
 
 namespace gradist {
@@ -14,13 +16,16 @@ ExactObjective exact_objective(GradientSource& source, const Clustering& cluster
                                                .within_weights = {},
                                                .visited = clustering.sizes(),
                                                .per_coordinate_squares = false});
+  ExactObjective exact;
+  exact.squared_norms = at::empty({clustering.examples()}, at::kDouble);
   for (const auto& chunk : plan_visit(clustering.members(), chunk_size(source, max_memory))) {
     const auto batch = source.gradients(chunk.indices);
-    sums.add(batch, batch.squared_norms_per_parameter(), chunk.segments);
+    const auto norms = batch.squared_norms_per_parameter().to(at::kCPU);
+    sums.add(batch, norms, chunk.segments);
+    exact.squared_norms.index_copy_(0, chunk.indices, norms.sum(0));
   }
   const auto norms = sums.squared_norms().sum(0);
   const auto sum_norms = sums.stratum_sum_squared_norms().sum(0);
-  ExactObjective exact;
   for (size_t k = 0; k < strata; ++k) {
     const auto column = static_cast<int64_t>(k);
     const auto size = static_cast<double>(clustering.sizes()[k]);

@@ -1,11 +1,16 @@
 #include "gc/sampling_design.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/multinomial.h>
+#include <ATen/ops/ones_like.h>
 #include <ATen/ops/randint.h>
 #include <ATen/ops/randperm.h>
+
+#include <algorithm>
 
 namespace gradist {
 
@@ -17,6 +22,11 @@ int64_t SamplingDesign::draws() const {
   return total;
 }
 
+bool SamplingDesign::has_probabilities() const {
+  return std::any_of(strata.begin(), strata.end(),
+                     [](const Stratum& stratum) { return stratum.probabilities.defined(); });
+}
+
 WeightedBatch SamplingDesign::draw(at::Generator& generator) const {
   std::vector<at::Tensor> indices, weights;
   for (const auto& stratum : strata) {
@@ -24,6 +34,14 @@ WeightedBatch SamplingDesign::draw(at::Generator& generator) const {
       continue;
     }
     const auto size = stratum.members.numel();
+    if (stratum.probabilities.defined()) {
+      const auto picks =
+          at::multinomial(stratum.probabilities, stratum.draws, /*replacement=*/true, generator);
+      indices.push_back(stratum.members.index_select(0, picks));
+      weights.push_back(stratum.weight / static_cast<double>(size) /
+                        stratum.probabilities.index_select(0, picks));
+      continue;
+    }
     const auto picks =
         replacement
             ? at::randint(size, {stratum.draws}, generator, at::TensorOptions().dtype(at::kLong))
@@ -51,15 +69,32 @@ SamplingDesign uniform_design(int64_t examples, int64_t draws, bool replacement)
           replacement};
 }
 
-SamplingDesign stratified_design(const Clustering& clustering, int64_t draws, bool replacement) {
-  const auto allocation = proportional_allocation(clustering.sizes(), draws, replacement);
+SamplingDesign stratified_design(const Clustering& clustering, int64_t draws, bool replacement,
+                                 Allocation allocation) {
+  const auto allocated =
+      allocate(allocation, clustering.sizes(), clustering.scatter, draws, replacement);
   const auto examples = static_cast<double>(clustering.examples());
   SamplingDesign design{{}, replacement};
-  for (size_t k = 0; k < allocation.size(); ++k) {
+  for (size_t k = 0; k < allocated.size(); ++k) {
     const auto size = static_cast<double>(clustering.sizes()[k]);
-    const auto count = allocation[k];
+    const auto count = allocated[k];
     design.strata.push_back({clustering.members()[k], count,
                              count > 0 ? size / (examples * static_cast<double>(count)) : 0.0});
+  }
+  return design;
+}
+
+SamplingDesign with_importance(SamplingDesign design, const at::Tensor& squared_norms, double mix) {
+  TORCH_CHECK_VALUE(mix > 0 && mix <= 1, "importance-mix = ", mix, ": must lie in (0, 1]");
+  TORCH_CHECK_VALUE(design.replacement,
+                    "replacement = no: must be yes where examples are drawn by "
+                    "the norms of their gradients");
+  const auto norms = squared_norms.to(at::kDouble).sqrt();
+  const auto mean = norms.mean().item<double>();
+  for (auto& stratum : design.strata) {
+    const auto own = norms.index_select(0, stratum.members);
+    const auto likely = mean > 0 ? own * ((1 - mix) / mean) + mix : at::ones_like(own);
+    stratum.probabilities = likely / likely.sum();
   }
   return design;
 }

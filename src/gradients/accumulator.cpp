@@ -48,6 +48,11 @@ MomentAccumulator::MomentAccumulator(const ParameterList& like, Options options)
 
 void MomentAccumulator::add(const GradientBatch& batch, const at::Tensor& squared_norms,
                             const std::vector<Segment>& segments) {
+  add(batch, batch, squared_norms, segments);
+}
+
+void MomentAccumulator::add(const GradientBatch& batch, const GradientBatch& squared,
+                            const at::Tensor& squared_norms, const std::vector<Segment>& segments) {
   if (segments.empty()) {
     return;
   }
@@ -56,18 +61,18 @@ void MomentAccumulator::add(const GradientBatch& batch, const at::Tensor& square
     squared_norms_.select(1, segment.stratum) += norms.slice(1, segment.begin, segment.end).sum(1);
   }
   for (size_t l = 0; l < batch.parameters.size(); ++l) {
-    add_parameter(l, batch.parameters[l], segments);
+    add_parameter(l, batch.parameters[l], squared.parameters[l], segments);
   }
   stratum_open_ = !segments.back().last;
 }
 
 void MomentAccumulator::add_parameter(size_t parameter, const FactoredGradients& gradients,
+                                      const FactoredGradients& squared,
                                       const std::vector<Segment>& segments) {
   const at::NoGradGuard no_grad;
   const bool with_squares = options_.per_coordinate_squares;
-  const bool squares_in_factors = with_squares && gradients.few_pairs(gradients);
-  const auto squares =
-      squares_in_factors ? std::optional(gradients.products(gradients)) : std::nullopt;
+  const bool squares_in_factors = with_squares && squared.few_pairs(squared);
+  const auto squares = squares_in_factors ? std::optional(squared.products(squared)) : std::nullopt;
 
   // A device takes the whole parameter at once, on the stream of this thread.
   const bool on_cpu = gradients.activations().is_cpu();
@@ -92,7 +97,7 @@ void MomentAccumulator::add_parameter(size_t parameter, const FactoredGradients&
       };
       at::Tensor segment_squares;
       if (with_squares) {
-        segment_squares = squares ? part(*squares).sum() : part(gradients).sum_squares();
+        segment_squares = squares ? part(*squares).sum() : part(squared).sum_squares();
       }
       kernels::add_segment(part(gradients).sum(), segment_squares,
                            weights_of(segment, s == 0 && stratum_open_), sums,

@@ -37,6 +37,11 @@ class MomentAccumulator {
   void add(const GradientBatch& batch, const at::Tensor& squared_norms,
            const std::vector<Segment>& segments);
 
+  /// The same with squares of other gradients, of the same examples and shapes, in the place of
+  /// g_ij^2.
+  void add(const GradientBatch& batch, const GradientBatch& squared,
+           const at::Tensor& squared_norms, const std::vector<Segment>& segments);
+
   /// The sums per coordinate, L tensors in float64 each, on the parameters' device.
   const ParameterList& sum() const { return sum_; }
   const ParameterList& squares() const { return squares_; }
@@ -48,7 +53,7 @@ class MomentAccumulator {
 
  private:
   void add_parameter(size_t parameter, const FactoredGradients& gradients,
-                     const std::vector<Segment>& segments);
+                     const FactoredGradients& squared, const std::vector<Segment>& segments);
   kernels::SegmentWeights weights_of(const Segment& segment, bool continued) const;
 
   Options options_;

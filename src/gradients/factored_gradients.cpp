@@ -213,12 +213,19 @@ at::Tensor FactoredGradients::sum() const {
   return product_over_examples(backprops_, activations_).reshape(shape_);
 }
 
-at::Tensor FactoredGradients::weighted_sum(const at::Tensor& weights) const {
+FactoredGradients FactoredGradients::scaled(const at::Tensor& weights) const {
   const auto each = weights.to(activations_.options()).view({-1, 1, 1});
+  auto result = *this;
   if (rows_.defined()) {
-    return from_rows(rows_, activations_ * each, shape_, method_).sum();
+    result.activations_ = activations_ * each;
+  } else {
+    result.backprops_ = backprops_ * each;
   }
-  return product_over_examples(backprops_ * each, activations_).reshape(shape_);
+  return result;
+}
+
+at::Tensor FactoredGradients::weighted_sum(const at::Tensor& weights) const {
+  return scaled(weights).sum();
 }
 
 at::Tensor FactoredGradients::sum_squares() const { return sum_products(*this); }

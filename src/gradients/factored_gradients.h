@@ -78,6 +78,9 @@ class FactoredGradients {
   /// sum_i g_i, of the parameter's shape. B I O.
   at::Tensor sum() const;
 
+  /// w_i g_i for weights w [B], in factors.
+  FactoredGradients scaled(const at::Tensor& weights) const;
+
   /// sum_i w_i g_i for weights w [B]. B I O.
   at::Tensor weighted_sum(const at::Tensor& weights) const;
 

@@ -71,6 +71,14 @@ at::Tensor GradientBatch::gram(const GradientBatch& other) const {
   return total;
 }
 
+GradientBatch GradientBatch::scaled(const at::Tensor& weights) const {
+  GradientBatch result;
+  for (const auto& parameter : parameters) {
+    result.parameters.push_back(parameter.scaled(weights));
+  }
+  return result;
+}
+
 ParameterList GradientBatch::weighted_sum(const at::Tensor& weights) const {
   ParameterList sums;
   for (const auto& parameter : parameters) {

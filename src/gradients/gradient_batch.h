@@ -39,6 +39,9 @@ struct GradientBatch {
   /// <g_i, h_j>, [B, B'], float64.
   at::Tensor gram(const GradientBatch& other) const;
 
+  /// w_i g_i.
+  GradientBatch scaled(const at::Tensor& weights) const;
+
   /// sum_i w_i g_i.
   ParameterList weighted_sum(const at::Tensor& weights) const;
 

@@ -67,11 +67,12 @@ void check_subset(const RunOptions& options, int64_t examples) {
   const auto& names = options.estimator;
   const int64_t clusters = options.clusters > 0 ? options.clusters : options.batch_size;
   const int64_t least = std::min(kSeenOfEachCluster * clusters, examples);
-  if (std::find(names.begin(), names.end(), "gc") != names.end() &&
-      options.measure_examples < least) {
+  const auto clustering = std::find_if(
+      names.begin(), names.end(), [](const std::string& name) { return name.rfind("gc", 0) == 0; });
+  if (clustering != names.end() && options.measure_examples < least) {
     refuse("measure-examples", options.measure_examples,
            "must be >= " + std::to_string(least) + ", " + std::to_string(kSeenOfEachCluster) +
-               " for each of the " + std::to_string(clusters) + " clusters of gc");
+               " for each of the " + std::to_string(clusters) + " clusters of " + *clustering);
   }
 }
 
@@ -90,6 +91,15 @@ void check_without_replacement(const RunOptions& options, int64_t examples) {
 
 const std::vector<std::string>& measure_names() {
   static const std::vector<std::string> names = {"exact", "subset", "sampled"};
+  return names;
+}
+
+const std::vector<std::string>& driver_names() {
+  static const auto names = [] {
+    std::vector<std::string> list = {"none"};
+    list.insert(list.end(), estimator_names().begin(), estimator_names().end());
+    return list;
+  }();
   return names;
 }
 
@@ -142,6 +152,19 @@ void check_run_options(const RunOptions& options) {
     option.check("");
   }
   check_protocol(options.protocol, options.measure);
+  for (const auto& name : options.estimator) {
+    const bool importance = name == "gc-importance" || name == "sg-importance";
+    if (importance && !options.replacement) {
+      refuse("replacement", "no", "must be yes for " + name + ", which draws by norms");
+    }
+    if (importance && options.measure == "subset") {
+      refuse("measure", options.measure, "must be exact or sampled for " + name);
+    }
+  }
+  if (options.drive != "none" && std::find(options.estimator.begin(), options.estimator.end(),
+                                           options.drive) == options.estimator.end()) {
+    refuse("drive", options.drive, "must be none or among the estimators measured");
+  }
   validate(data_options(options));
   validate(model_options(options));
   check_float("lr", options.lr);
@@ -199,7 +222,11 @@ EstimatorOptions estimator_options(const RunOptions& options) {
   estimator.batch_size = options.batch_size;
   estimator.replacement = options.replacement;
   estimator.clusters = options.clusters;
+  estimator.allocation = allocation_by_name(options.allocation);
+  estimator.balanced = options.balanced;
   estimator.gc_iterations = options.gc_iterations;
+  estimator.gc_memory = options.gc_memory;
+  estimator.importance_mix = options.importance_mix;
   estimator.max_memory = options.max_memory.bytes;
   return estimator;
 }

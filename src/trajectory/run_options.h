@@ -39,12 +39,17 @@ struct RunOptions {
   double weight_decay = 5e-4;
   std::vector<int64_t> lr_drop;
   double lr_drop_factor = 0.1;
+  std::string drive = "none";
 
-  std::vector<std::string> estimator = estimator_names();
+  std::vector<std::string> estimator = {"sg-b", "sg-2b", "svrg", "gc"};
   bool replacement = true;
   int64_t refresh_every = 500;
   int64_t clusters = 0;
+  std::string allocation = "proportional";
+  bool balanced = false;
   int64_t gc_iterations = 10;
+  double gc_memory = 0.5;
+  double importance_mix = 0.25;
 
   int64_t log_every = 50;
   std::string measure = "exact";
@@ -105,6 +110,9 @@ std::string to_toml(const RunOptions& options, bool with_docs = false);
 /// Names of the ways to measure.
 const std::vector<std::string>& measure_names();
 
+/// The names for `drive`: none, and all estimators.
+const std::vector<std::string>& driver_names();
+
 /// "n,x": n points, each repeated until the copies make up the fraction x of the training set.
 Rule<std::string> duplicates_rule();
 
@@ -144,6 +152,10 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
   visit({"lr-drop-factor", "what a drop multiplies the learning rate by", training},
         self.lr_drop_factor, in_half_open_above(0.0, 1.0));
 
+  visit({"drive", "estimator whose draws make the steps; none: minibatches without replacement",
+         training},
+        self.drive, one_of(driver_names()));
+
   const char* estimators = "Estimators";
   visit({"estimator", "gradient estimators to measure", estimators}, self.estimator,
         some_of(estimator_names()));
@@ -151,10 +163,21 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
         anything<bool>());
   visit({"refresh-every", "iterations U between refreshes of snapshot and clusters", estimators},
         self.refresh_every, at_least<int64_t>(1));
-  visit({"clusters", "clusters K of gc; 0: as many as the batch size", estimators}, self.clusters,
-        at_least<int64_t>(0));
-  visit({"gc-iterations", "clustering steps a refresh", estimators}, self.gc_iterations,
-        at_least<int64_t>(1));
+  visit({"clusters", "clusters K of gc and gc-descent; 0: as many as the batch size", estimators},
+        self.clusters, at_least<int64_t>(0));
+  visit({"allocation", "how draws are divided among fewer clusters than draws", estimators},
+        self.allocation, one_of(allocation_names()));
+  visit({"balanced", "clusters of equal size, which never exceed sg-b however stale", estimators},
+        self.balanced, anything<bool>());
+  visit({"gc-iterations", "clustering steps a refresh: A + U steps of gc, sweeps of gc-descent",
+         estimators},
+        self.gc_iterations, at_least<int64_t>(1));
+
+  visit({"gc-memory", "weight of the former refresh's gradients in gc-descent", estimators},
+        self.gc_memory, at_least(0.0));
+  visit({"importance-mix", "uniform part of draws by norms: gc-importance, sg-importance",
+         estimators},
+        self.importance_mix, in_half_open_above(0.0, 1.0));
 
   const char* measuring = "Measuring";
   visit({"log-every", "iterations between measurements", measuring}, self.log_every,

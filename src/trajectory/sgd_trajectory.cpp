@@ -78,13 +78,14 @@ class Loop {
         optimizer_(source.parameters(), torch::optim::SGDOptions(options_.lr)
                                             .momentum(options_.momentum)
                                             .weight_decay(options_.weight_decay)),
-        sampler_(info.examples, options_.batch_size,
-                 stream_generator(options_.seed, RandomStream::kTraining)),
+        training_(stream_generator(options_.seed, RandomStream::kTraining)),
+        sampler_(info.examples, options_.batch_size, training_),
         measuring_(stream_generator(options_.seed, RandomStream::kMeasuring)),
         weights_(at::full({options_.batch_size}, 1.0 / static_cast<double>(options_.batch_size),
                           at::kDouble)) {
     for (const auto& name : options_.estimator) {
       estimators_.push_back(make_estimator(name, estimator_options(options_), info.examples));
+      driver_ = name == options_.drive ? estimators_.back().get() : driver_;
     }
   }
 
@@ -142,13 +143,18 @@ class Loop {
   }
 
   void step() {
-    const ParameterList gradient = source_.weighted_gradient(sampler_.next(), weights_);
+    const ParameterList gradient = next_gradient();
     const ParameterList& parameters = source_.parameters();
     for (size_t l = 0; l < parameters.size(); ++l) {
       parameters[l].mutable_grad() = gradient[l];
     }
     optimizer_.step();
     ++result_.iterations;
+  }
+
+  ParameterList next_gradient() {
+    return driver_ != nullptr ? driver_->estimate(source_, driver_->draw(training_))
+                              : source_.weighted_gradient(sampler_.next(), weights_);
   }
 
   torch::optim::OptimizerOptions& optimizer_options() {
@@ -248,10 +254,12 @@ class Loop {
   detail::InterruptibleSource source_;
   const Dataset& test_;
   torch::optim::SGD optimizer_;
-  EpochSampler sampler_;
+  at::Generator training_;
+  EpochSampler sampler_;  ///< draws from training_
   at::Generator measuring_;
   at::Tensor weights_;
   std::vector<std::unique_ptr<GradientEstimator>> estimators_;
+  const GradientEstimator* driver_ = nullptr;  ///< one of them, or null
   Stopwatch watch_;
   RunResult result_;
 };

@@ -24,8 +24,9 @@ struct RunResult {
 ///   v <- momentum v + (1/B) sum_{i in batch} g_i + weight_decay theta,    theta <- theta - lr v
 ///
 /// Batches are drawn without replacement an epoch at a time; the incomplete batch at the end of an
-/// epoch is left out. At iterations 0, U, 2U, ... the estimators are refreshed, at 0, n, 2n, ...
-/// and T they are measured, the refresh first. Data and initialisation, training, and measuring
+/// epoch is left out. With `drive` the sum is one estimate of that estimator instead, drawn by
+/// the training generator. At iterations 0, U, 2U, ... the estimators are refreshed, at 0, n, 2n,
+/// ... and T they are measured, the refresh first. Data and initialisation, training, and measuring
 /// have a generator each, so measuring never moves the trajectory.
 class SgdTrajectory {
  public:

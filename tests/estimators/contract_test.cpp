@@ -148,13 +148,14 @@ struct Setting {
   std::string estimator;
   int64_t batch_size;
   int64_t clusters;
+  std::string allocation = "proportional";
 };
 
 std::string piece(const std::string& text) { return text; }
 std::string piece(bool replacement) { return replacement ? "replacement" : "no_replacement"; }
 std::string piece(const Setting& setting) {
   return setting.estimator + "_b" + std::to_string(setting.batch_size) + "_k" +
-         std::to_string(setting.clusters);
+         std::to_string(setting.clusters) + "_" + setting.allocation;
 }
 
 /// What a row of a table is called.
@@ -170,6 +171,15 @@ std::string row_name(const std::tuple<Columns...>& row) {
 std::vector<std::string> all_problems() {
   auto names = test::problem_names();
   names.emplace_back(kTwoCoordinates);
+  return names;
+}
+
+/// Draws by norms are with replacement.
+std::vector<std::string> names_drawing(bool replacement) {
+  std::vector<std::string> names;
+  for (const std::string& name : estimator_names()) {
+    if (replacement || (name != "gc-importance" && name != "sg-importance")) names.push_back(name);
+  }
   return names;
 }
 
@@ -195,8 +205,14 @@ TEST_P(ContractTest, HoldsNearTheRefresh) {
 }
 
 INSTANTIATE_TEST_SUITE_P(AllEstimators, ContractTest,
-                         ::testing::Combine(::testing::ValuesIn(estimator_names()),
-                                            ::testing::ValuesIn(all_problems()), ::testing::Bool()),
+                         ::testing::Combine(::testing::ValuesIn(names_drawing(true)),
+                                            ::testing::ValuesIn(all_problems()),
+                                            ::testing::Values(true)),
+                         [](const auto& row) { return row_name(row.param); });
+INSTANTIATE_TEST_SUITE_P(WithoutReplacement, ContractTest,
+                         ::testing::Combine(::testing::ValuesIn(names_drawing(false)),
+                                            ::testing::ValuesIn(all_problems()),
+                                            ::testing::Values(false)),
                          [](const auto& row) { return row_name(row.param); });
 
 class SettingsTest : public ::testing::TestWithParam<std::tuple<Setting, std::string, bool>> {};
@@ -204,10 +220,12 @@ class SettingsTest : public ::testing::TestWithParam<std::tuple<Setting, std::st
 TEST_P(SettingsTest, HoldFreshAndMoved) {
   const auto& [setting, problem, replacement] = GetParam();
   const auto source = make_source(problem);
-  const auto estimator = refreshed(
-      setting.estimator,
-      {.batch_size = setting.batch_size, .replacement = replacement, .clusters = setting.clusters},
-      *source);
+  const auto estimator = refreshed(setting.estimator,
+                                   {.batch_size = setting.batch_size,
+                                    .replacement = replacement,
+                                    .clusters = setting.clusters,
+                                    .allocation = allocation_by_name(setting.allocation)},
+                                   *source);
   EXPECT_EQ(estimator->design().draws(), setting.batch_size);
   expect_contract(*source, *estimator);
   source->move(0.5, 62);
@@ -216,13 +234,24 @@ TEST_P(SettingsTest, HoldFreshAndMoved) {
 
 INSTANTIATE_TEST_SUITE_P(
     LargeBatchesAndFewClusters, SettingsTest,
-    ::testing::Combine(::testing::Values(Setting{"sg-b", kExamples, 0}, Setting{"sg-b", 1, 0},
-                                         Setting{"svrg", kExamples, 0}, Setting{"gc", kExamples, 0},
-                                         Setting{"gc", 1, 0}, Setting{"gc", 3, 2},
-                                         Setting{"gc", 4, 3}, Setting{"gc", kExamples, 2},
-                                         Setting{"gc", kExamples, 1}),
+    ::testing::Combine(
+        ::testing::Values(Setting{"sg-b", kExamples, 0}, Setting{"sg-b", 1, 0},
+                          Setting{"svrg", kExamples, 0}, Setting{"gc", kExamples, 0},
+                          Setting{"gc", 1, 0}, Setting{"gc", 3, 2}, Setting{"gc", 4, 3},
+                          Setting{"gc", kExamples, 2}, Setting{"gc", kExamples, 1},
+                          Setting{"gc", 4, 2, "equal"}, Setting{"gc", 4, 2, "neyman"},
+                          Setting{"gc-descent", kExamples, 0}, Setting{"gc-descent", 3, 2},
+                          Setting{"gc-descent", 4, 2, "neyman"}),
+        ::testing::Values("mlp", "linear_regression", kTwoCoordinates), ::testing::Bool()),
+    [](const auto& row) { return row_name(row.param); });
+
+INSTANTIATE_TEST_SUITE_P(
+    DrawsByNorms, SettingsTest,
+    ::testing::Combine(::testing::Values(Setting{"gc-importance", kExamples, 0},
+                                         Setting{"gc-importance", 4, 2, "neyman"},
+                                         Setting{"sg-importance", 4, 0}),
                        ::testing::Values("mlp", "linear_regression", kTwoCoordinates),
-                       ::testing::Bool()),
+                       ::testing::Values(true)),
     [](const auto& row) { return row_name(row.param); });
 
 /// One problem with and without replacement.
@@ -291,7 +320,7 @@ TEST(MinibatchTest, TwiceTheBatchIsLessThanHalfWithoutReplacement) {
 TEST(GradientClusteringTest, RepeatedExamplesInClustersOfTheirOwnLeaveNoVariance) {
   const at::Tensor labels = at::tensor({0, 1, 2, 0, 1, 0}, at::kLong);
   test::VectorSource source(test::normal({3, 4}, 44).index_select(0, labels));
-  GradientClustering gc("gc", 3, {.clusters = 3});
+  GradientClustering gc("gc", 3, LloydOptions{.clusters = 3});
   gc.set_clustering(Clustering(labels));
   EXPECT_LE(exact_moments(source, gc).trace_covariance,
             kTolerance * terms_of(source, gc).squared_norm);
@@ -299,7 +328,7 @@ TEST(GradientClusteringTest, RepeatedExamplesInClustersOfTheirOwnLeaveNoVariance
 
 TEST(GradientClusteringTest, EmptyClustersAreKeptAndNotDrawnFrom) {
   test::VectorSource source(test::normal({kExamples, 4}, 45));
-  GradientClustering gc("gc", 3, {.clusters = 4});
+  GradientClustering gc("gc", 3, LloydOptions{.clusters = 4});
   gc.set_clustering(Clustering(at::tensor({0, 3, 0, 2, 3}, at::kLong), 4));
   EXPECT_EQ(gc.design().strata[1].draws, 0);
   expect_contract(source, gc);
@@ -310,8 +339,9 @@ std::string refused(const std::string& name, const EstimatorOptions& options) {
 }
 
 TEST(MakeEstimatorTest, NamesOptionValueAndRule) {
-  EXPECT_EQ(refused("sgd", {.batch_size = 2}),
-            "estimator = sgd: must be one of sg-b|sg-2b|svrg|gc");
+  EXPECT_EQ(
+      refused("sgd", {.batch_size = 2}),
+      "estimator = sgd: must be one of sg-b|sg-2b|svrg|gc|gc-descent|gc-importance|sg-importance");
   for (const std::string& name : estimator_names()) {
     EXPECT_EQ(refused(name, {.batch_size = 0}),
               "batch-size = 0: must lie in [1, 5], the number of examples");
@@ -324,6 +354,49 @@ TEST(MakeEstimatorTest, NamesOptionValueAndRule) {
             "clusters = 6: must be <= batch-size, 5");
   EXPECT_EQ(refused("gc", {.batch_size = 2, .gc_iterations = 0}),
             "gc-iterations = 0: must be >= 1");
+}
+
+TEST(MakeEstimatorTest, DrawsByNormsAreWithReplacement) {
+  for (const std::string name : {"gc-importance", "sg-importance"}) {
+    EXPECT_EQ(
+        refused(name, {.batch_size = 2, .replacement = false}),
+        "replacement = no: must be yes for " + name + ", which draws by the norms of gradients");
+    EXPECT_EQ(refused(name, {.batch_size = 2, .importance_mix = 0}),
+              "importance-mix = 0: must lie in (0, 1]");
+  }
+}
+
+TEST(ImportanceTest, IsSgBWhereTheMixtureIsUniform) {
+  const auto source = make_source("mlp");
+  const auto importance =
+      refreshed("sg-importance", {.batch_size = 2, .importance_mix = 1}, *source);
+  const auto sg_b = refreshed("sg-b", {.batch_size = 2}, *source);
+  EXPECT_TRUE(near(exact_moments(*source, *importance).trace_covariance,
+                   exact_moments(*source, *sg_b).trace_covariance, kTolerance));
+}
+
+TEST(ImportanceTest, MeasuresBesideOthersAndNotBySubset) {
+  const auto source = make_source("mlp");
+  const EstimatorOptions options{.batch_size = 2};
+  std::vector<std::unique_ptr<GradientEstimator>> owned;
+  std::vector<const GradientEstimator*> all;
+  for (const std::string& name : estimator_names()) {
+    owned.push_back(refreshed(name, options, *source));
+    all.push_back(owned.back().get());
+  }
+  source->move(0.3, 63);
+  auto generator = test::generator_of(8);
+  const auto together = measure(*source, all, {}, generator);
+  for (size_t e = 0; e < all.size(); ++e) {
+    EXPECT_TRUE(near(together.moments[e].trace_covariance,
+                     exact_moments(*source, *all[e]).trace_covariance, kTolerance))
+        << all[e]->name();
+  }
+  EXPECT_THAT(refusal([&] {
+                measure(*source, {all.back()},
+                        {.mode = MeasureMode::kSubset, .examples = kExamples}, generator);
+              }),
+              AllOf(test::is_one_line(), HasSubstr("measure = subset")));
 }
 
 TEST(MakeEstimatorTest, RefusesMoreDrawsThanExamplesWithoutReplacement) {
@@ -339,15 +412,15 @@ TEST(ClusteringTest, RefusesMoreClustersThanExamplesOrDraws) {
   const at::Tensor labels = at::tensor({0, 1, 2, 0, 1}, at::kLong);
   EXPECT_EQ(refusal([&] { Clustering(labels, 6); }),
             "clusters = 6: must be <= the number of examples, 5");
-  GradientClustering gc("gc", 2, {.clusters = 3});
+  GradientClustering gc("gc", 2, LloydOptions{.clusters = 3});
   EXPECT_EQ(refusal([&] { gc.set_clustering(Clustering(labels)); }),
             "draws = 2: must be >= the number of clusters, 3, so that each is drawn from");
 }
 
 TEST(DrawTest, TakesWhatTheDesignSaysAndRepeatsForASeed) {
   const auto source = make_source("mlp");
-  for (const std::string& name : estimator_names()) {
-    for (const bool replacement : {true, false}) {
+  for (const bool replacement : {true, false}) {
+    for (const std::string& name : names_drawing(replacement)) {
       const auto estimator =
           refreshed(name, {.batch_size = 2, .replacement = replacement}, *source);
       auto generator = test::generator_of(9);

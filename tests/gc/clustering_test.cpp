@@ -1,5 +1,7 @@
 #include "gc/clustering.h"
 
+#include "gc/allocation.h"
+
 #include "support/problems.h"
 #include "support/property.h"
 #include "support/value_error.h"
@@ -80,7 +82,7 @@ RC_GTEST_PROP(BalancedClustering, SizesFollowTheDrawsOfACluster, ()) {
              per_draw = any_between(1, 5);
   const auto order = at::arange(draws * per_draw, at::kLong);
   const auto clustering = balanced_clustering(order, clusters, draws);
-  const auto allocation = proportional_allocation(clustering.sizes(), draws, false);
+  const auto allocation = allocate(Allocation::kProportional, clustering.sizes(), {}, draws, false);
   for (size_t k = 0; k < allocation.size(); ++k) {
     RC_ASSERT(clustering.sizes()[k] == allocation[k] * per_draw);
   }

@@ -215,6 +215,20 @@ TEST(Lloyd, LowersTheVarianceWhereThereIsStructure) {
   EXPECT_LT(gc, 0.5 * uniform);
 }
 
+TEST(Lloyd, BalancedClustersHaveEqualSizes) {
+  test::VectorSource source(heavy_tails(60));
+  for (const auto& [clusters, draws] : {std::pair<int64_t, int64_t>{6, 0}, {6, 6}, {4, 12}}) {
+    const LloydOptions options{
+        .clusters = clusters, .iterations = 3, .draws = draws, .balanced = true};
+    auto generator = generator_of(1);
+    const auto clustering = lloyd(source, options, generator);
+    EXPECT_EQ(clustering.sizes(),
+              std::vector<int64_t>(static_cast<size_t>(clusters), 60 / clusters));
+    const auto [gc, uniform] = variances_of(source, clustering, options);
+    EXPECT_LE(gc, uniform * (1 + 1e-9));
+  }
+}
+
 TEST(Lloyd, HistoryHasAnEntryAnIteration) {
   test::VectorSource source(normal({40, 3}, 7));
   for (const int64_t iterations : {1, 2, 6}) {

@@ -154,61 +154,31 @@ TEST(SamplingDesign, RefusesDrawsThatCannotBeMade) {
               AllOf(test::is_one_line(), HasSubstr("draws = 2"), HasSubstr("3")));
 }
 
-RC_GTEST_PROP(ProportionalAllocation, GivesWholeDrawsInProportion, ()) {
-  std::vector<int64_t> sizes(static_cast<size_t>(any_between(1, 8)));
-  int64_t examples = 0, nonempty = 0;
-  for (int64_t& size : sizes) {
-    size = any_between(0, 12);
-    examples += size;
-    nonempty += size > 0 ? 1 : 0;
+TEST(WithImportance, ProbabilitiesAreAMixtureOfNormsAndUniform) {
+  const auto squared_norms = at::tensor({1.0, 4.0, 9.0, 0.0, 16.0, 1.0, 0.0, 25.0}, at::kDouble);
+  const auto design =
+      with_importance(stratified_design(four_clusters(), 5, true), squared_norms, 0.3);
+  const auto q = squared_norms.sqrt() / squared_norms.sqrt().mean() * 0.7 + 0.3;
+  EXPECT_TRUE(design.has_probabilities());
+  for (const Stratum& stratum : design.strata) {
+    const auto own = q.index_select(0, stratum.members);
+    EXPECT_TRUE(test::tensor_near(stratum.probabilities, own / own.sum(), 1e-14));
   }
-  RC_PRE(examples > 0);
-  const bool replacement = any_between(0, 1) == 1;
-  const auto draws = any_between(nonempty, replacement ? 3 * examples : examples);
-  const auto allocation = proportional_allocation(sizes, draws, replacement);
-  RC_ASSERT(allocation.size() == sizes.size());
-
-  int64_t total = 0;
-  bool every_share_reaches_one = true;
-  for (size_t k = 0; k < sizes.size(); ++k) {
-    const double share = static_cast<double>(sizes[k] * draws) / static_cast<double>(examples);
-    total += allocation[k];
-    RC_ASSERT((allocation[k] >= 1) == (sizes[k] > 0));
-    RC_ASSERT(replacement || allocation[k] <= sizes[k]);
-    RC_ASSERT(allocation[k] <= 1 || static_cast<double>(allocation[k]) < share + 1);
-    every_share_reaches_one = every_share_reaches_one && (sizes[k] == 0 || share >= 1);
-  }
-  RC_ASSERT(total == draws);
-  if (!every_share_reaches_one) return;
-  for (size_t k = 0; k < sizes.size(); ++k) {
-    const double share = static_cast<double>(sizes[k] * draws) / static_cast<double>(examples);
-    RC_ASSERT(static_cast<double>(allocation[k]) > share - 1);
-  }
-}
-
-RC_GTEST_PROP(ProportionalAllocation, IsOneEachWhenDrawsAreAsManyAsClusters, ()) {
-  std::vector<int64_t> sizes(static_cast<size_t>(any_between(1, 8)));
-  for (int64_t& size : sizes) size = any_between(1, 100);
-  const auto allocation = proportional_allocation(sizes, static_cast<int64_t>(sizes.size()), true);
-  RC_ASSERT(allocation == std::vector<int64_t>(sizes.size(), 1));
-}
-
-TEST(ProportionalAllocation, KnownCases) {
-  EXPECT_EQ(proportional_allocation({60, 30, 10}, 10, true), (std::vector<int64_t>{6, 3, 1}));
-  EXPECT_EQ(proportional_allocation({96, 2, 2}, 10, true), (std::vector<int64_t>{8, 1, 1}));
-  EXPECT_EQ(proportional_allocation({5, 0, 5}, 3, true), (std::vector<int64_t>{2, 0, 1}));
-  EXPECT_EQ(proportional_allocation({4, 3, 1}, 8, false), (std::vector<int64_t>{4, 3, 1}));
-}
-
-TEST(ProportionalAllocation, RefusesDrawsThatCannotBeMade) {
-  EXPECT_THAT(refusal([] {
-                proportional_allocation({3, 0, 2}, 1, true);
+  auto generator = generator_of(10);
+  const auto batch = design.draw(generator);
+  EXPECT_EQ(batch.indices.numel(), 5);
+  EXPECT_THAT(refusal([&] { with_importance(design, squared_norms, 0); }),
+              AllOf(test::is_one_line(), HasSubstr("importance-mix = 0")));
+  EXPECT_THAT(refusal([&] {
+                with_importance(stratified_design(four_clusters(), 5, false), squared_norms, 0.3);
               }),
-              AllOf(test::is_one_line(), HasSubstr("draws = 1"), HasSubstr("2")));
-  EXPECT_THAT(refusal([] {
-                proportional_allocation({3, 2}, 6, false);
-              }),
-              AllOf(test::is_one_line(), HasSubstr("draws = 6"), HasSubstr("5")));
+              AllOf(test::is_one_line(), HasSubstr("replacement = no")));
+}
+
+TEST(WithImportance, WhereAllGradientsAreZeroDrawsAreUniform) {
+  const auto design = with_importance(uniform_design(4, 2, true), at::zeros({4}, at::kDouble), 0.3);
+  EXPECT_TRUE(test::tensor_near(design.strata.front().probabilities,
+                                at::full({4}, 0.25, at::kDouble), 1e-15));
 }
 
 }  // namespace

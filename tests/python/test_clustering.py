@@ -52,3 +52,42 @@ def test_mistakes(change, message):
     model, inputs, targets = models.make("mlp")
     with pytest.raises(ValueError, match=message):
         gradist.cluster(model, LOSS, (inputs, targets), **{"k": 4, **change})
+
+
+def test_descent_reaches_a_lower_objective_and_its_history_never_rises():
+    model, inputs, targets = models.make("mlp", examples=80)
+    clusters = gradist.cluster(model, LOSS, (inputs, targets), k=8, method="descent", iterations=50)
+    g = one_by_one.gradients(model, LOSS, inputs, targets)
+    parts = [g[clusters.assignments.numpy() == k] for k in range(8)]
+    expected = sum(len(part) * ((part - part.mean(axis=0)) ** 2).sum() for part in parts if len(part))
+    assert clusters.objective == pytest.approx(expected, rel=1e-9)
+    assert all(later <= earlier for earlier, later in zip(clusters.history, clusters.history[1:], strict=False))
+    # Few examples: the descent sees the gradients themselves.
+    assert clusters.history[-1] == pytest.approx(expected, rel=1e-9)
+
+
+def test_descent_begins_at_given_clusters():
+    model, inputs, targets = models.make("mlp", examples=80)
+    first = gradist.cluster(model, LOSS, (inputs, targets), k=8, method="descent", iterations=2)
+    second = gradist.cluster(model, LOSS, (inputs, targets), k=8, method="descent", iterations=2, start=first, seed=1, memory=0)
+    assert second.history[0] == pytest.approx(first.objective, rel=1e-9)
+    assert second.objective <= first.objective * (1 + 1e-9)
+
+
+def test_descent_remembers_the_gradients_where_its_start_was_made():
+    model, inputs, targets = models.make("mlp", examples=80)
+    first = gradist.cluster(model, LOSS, (inputs, targets), k=8, method="descent", iterations=2)
+    # Nothing moved in between: the former objective is the present one, and counts by its weight.
+    for seed in (1, 2):
+        second = gradist.cluster(model, LOSS, (inputs, targets), k=8, method="descent", iterations=2, start=first, seed=seed, memory=0.25)
+        assert second.history[0] == pytest.approx(1.25 * first.objective, rel=1e-9)
+    mine = gradist.Clustering(first.assignments)
+    third = gradist.cluster(model, LOSS, (inputs, targets), k=8, method="descent", iterations=2, start=mine)
+    assert third.history[0] == pytest.approx(first.objective, rel=1e-9)
+
+
+def test_start_is_for_the_descent():
+    model, inputs, targets = models.make("mlp", examples=80)
+    first = gradist.Clustering([0, 1] * 40)
+    with pytest.raises(ValueError, match="only 'descent'"):
+        gradist.cluster(model, LOSS, (inputs, targets), k=8, method="lloyd", start=first)

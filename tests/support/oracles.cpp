@@ -6,36 +6,46 @@
 namespace gradist::test {
 namespace {
 
-/// Every choice of `draws` members of one stratum as lists: tuples with replacement, ascending
-/// subsets without.
+/// Every choice of `draws` positions of n: tuples with replacement, ascending subsets without.
 void extend(std::vector<std::vector<int64_t>>& choices, std::vector<int64_t>& chosen, int64_t first,
-            int64_t draws, const std::vector<int64_t>& members, bool replacement) {
+            int64_t draws, int64_t n, bool replacement) {
   if (static_cast<int64_t>(chosen.size()) == draws) {
     choices.push_back(chosen);
     return;
   }
-  for (int64_t m = replacement ? 0 : first; m < static_cast<int64_t>(members.size()); ++m) {
-    chosen.push_back(members[m]);
-    extend(choices, chosen, m + 1, draws, members, replacement);
+  for (int64_t m = replacement ? 0 : first; m < n; ++m) {
+    chosen.push_back(m);
+    extend(choices, chosen, m + 1, draws, n, replacement);
     chosen.pop_back();
   }
 }
 
-std::vector<std::vector<int64_t>> choices_of(const Stratum& stratum, bool replacement) {
-  const at::Tensor members = stratum.members.contiguous();
-  const int64_t* first = members.const_data_ptr<int64_t>();
+/// Every draw from one stratum, its weights and probability by the definitions of Stratum.
+std::vector<PossibleDraw> draws_of(const Stratum& stratum, bool replacement) {
+  const auto n = stratum.members.numel();
   std::vector<std::vector<int64_t>> choices;
   std::vector<int64_t> chosen;
-  extend(choices, chosen, 0, stratum.draws, {first, first + members.numel()}, replacement);
-  return choices;
+  extend(choices, chosen, 0, stratum.draws, n, replacement);
+  std::vector<PossibleDraw> draws;
+  for (const auto& choice : choices) {
+    const auto positions = at::tensor(choice, at::kLong);
+    PossibleDraw draw{{stratum.members.index_select(0, positions),
+                       at::full({positions.numel()}, stratum.weight, at::kDouble)},
+                      1.0 / static_cast<double>(choices.size())};
+    if (stratum.probabilities.defined() && positions.numel() > 0) {
+      const auto p = stratum.probabilities.index_select(0, positions);
+      draw.batch.weights = draw.batch.weights / (p * static_cast<double>(n));
+      draw.probability = p.prod().item<double>();
+    }
+    draws.push_back(std::move(draw));
+  }
+  return draws;
 }
 
-PossibleDraw joined(const PossibleDraw& draw, const std::vector<int64_t>& choice, double weight,
-                    double probability) {
-  const auto indices = at::tensor(choice, at::kLong);
-  const auto weights = at::full({static_cast<int64_t>(choice.size())}, weight, at::kDouble);
-  return {{at::cat({draw.batch.indices, indices}), at::cat({draw.batch.weights, weights})},
-          draw.probability * probability};
+PossibleDraw joined(const PossibleDraw& x, const PossibleDraw& y) {
+  return {
+      {at::cat({x.batch.indices, y.batch.indices}), at::cat({x.batch.weights, y.batch.weights})},
+      x.probability * y.probability};
 }
 
 }  // namespace
@@ -74,12 +84,11 @@ std::vector<PossibleDraw> enumerate_draws(const SamplingDesign& design) {
   const PossibleDraw nothing{{at::empty({0}, at::kLong), at::empty({0}, at::kDouble)}, 1.0};
   std::vector<PossibleDraw> draws{nothing};
   for (const Stratum& stratum : design.strata) {
-    const auto choices = choices_of(stratum, design.replacement);
+    const auto more = draws_of(stratum, design.replacement);
     std::vector<PossibleDraw> longer;
     for (const PossibleDraw& draw : draws) {
-      for (const auto& choice : choices) {
-        longer.push_back(
-            joined(draw, choice, stratum.weight, 1.0 / static_cast<double>(choices.size())));
+      for (const PossibleDraw& next : more) {
+        longer.push_back(joined(draw, next));
       }
     }
     draws = std::move(longer);

@@ -103,6 +103,28 @@ TEST(RunOptionsTest, RefusesNumbersThatCannotWork) {
               ::testing::MatchesRegex("threads = 1000000, must be <= [0-9]+, 8 for each CPU .*"));
 }
 
+TEST(RunOptionsTest, EstimatorsAreToldWhatWasChosen) {
+  const auto options = estimator_options(
+      resolved({{"allocation", "neyman"}, {"gc-memory", "0.25"}, {"importance-mix", "0.75"}}));
+  EXPECT_EQ(options.allocation, Allocation::kNeyman);
+  EXPECT_EQ(options.gc_memory, 0.25);
+  EXPECT_EQ(options.importance_mix, 0.75);
+}
+
+TEST(RunOptionsTest, RefusesEstimatorsAndDriversThatDoNotFit) {
+  const auto refused = [](std::vector<std::pair<std::string, std::string>> options) {
+    options.emplace_back("out", "");
+    return refusal([&] { check_run_options(resolved(std::move(options))); });
+  };
+  EXPECT_EQ(refused({{"drive", "svrg"}}), "");
+  EXPECT_EQ(refused({{"drive", "gc-descent"}}),
+            "drive = gc-descent, must be none or among the estimators measured");
+  EXPECT_EQ(refused({{"estimator", "sg-importance"}, {"replacement", "no"}}),
+            "replacement = no, must be yes for sg-importance, which draws by norms");
+  EXPECT_EQ(refused({{"estimator", "gc-importance"}, {"measure", "subset"}}),
+            "measure = subset, must be exact or sampled for gc-importance");
+}
+
 TEST(RunOptionsTest, ChecksStructsThatNoTextFilled) {
   RunOptions options;
   options.out.clear();

@@ -71,6 +71,37 @@ TEST(SgdTrajectoryTest, TellsObserversInOrder) {
                                       "refresh svrg 10", "refresh gc 10", "log 10", "end"}));
 }
 
+// Steps by an estimator's estimates: those of its design, drawn by the training generator.
+TEST(SgdTrajectoryTest, IsDrivenByAnEstimator) {
+  RunOptions options = small_run();
+  options.estimator = {"sg-b", "svrg"};
+  options.momentum = 0;
+  options.weight_decay = 0;
+  options.iterations = 7;
+  options.drive = "svrg";
+
+  at::Generator generator = stream_generator(options.seed, RandomStream::kInitialisation);
+  const DataSplit data = load_data(data_options(options));
+  const auto network = make_network(model_options(options), data.train.example_shape(),
+                                    data.train.outputs(), generator);
+  NetworkSource source(network, data.train, Loss::kCrossEntropy);
+  at::Generator training = stream_generator(options.seed, RandomStream::kTraining);
+  const auto svrg = make_estimator("svrg", estimator_options(options), source.examples());
+  for (int64_t t = 0; t < options.iterations; ++t) {
+    if (t % options.refresh_every == 0) svrg->refresh(source, generator);
+    const ParameterList gradient = svrg->estimate(source, svrg->draw(training));
+    const at::NoGradGuard no_grad;
+    for (size_t l = 0; l < gradient.size(); ++l) {
+      source.parameters()[l].sub_(gradient[l], options.lr);
+    }
+  }
+  const auto last = recorded(options).steps.back();
+  EXPECT_NEAR(last.train_loss, source.evaluate(data.train).loss, 1e-6);
+
+  options.drive = "none";
+  EXPECT_NE(recorded(options).steps.back().parameter_hash, last.parameter_hash);
+}
+
 TEST(SgdTrajectoryTest, TakesTheStepsOfItsFormula) {
   RunOptions options = small_run();
   options.estimator = {"sg-b"};

@@ -1,0 +1,136 @@
+#!/usr/bin/env python
+"""What a refresh of the clusters costs beside a plain epoch, and the descent beside k-means.
+
+MLP 784-1024-1024-10 on MNIST, or ResNet-8 (networks.py) on 10,000 images of CIFAR-10, float32, K = 128. Prints
+
+* a whole refresh by descent (sketches, 10 sweeps from the former clusters, exact objective and guard), and one A + U step of the
+  paper's algorithm (the difference between runs of 3 and 2 steps, of the same start), over one plain epoch of forward and
+  backward passes by PyTorch (minibatches of 128). Medians of several rounds, each round all three.
+* sketches of the same gradients in rows: seconds and objective J = sum_k N_k SSE_k on these rows, of the descent (10 sweeps from a
+  random partition) and, if `faiss` is installed, of its k-means (10 iterations, all rows).
+
+    benchmarks/clustering.py --data-dir ../shared/data/mnist --threads 1
+    benchmarks/clustering.py --model resnet8 --data-dir ../shared/data/cifar10
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from measurement import CASES, plain_epoch, train
+from torch import Tensor, nn
+
+import gradist
+from gradist import _core
+from images import IMAGES
+from networks import PROBLEMS
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+CLUSTERS = 128
+SWEEPS = 10
+SIDE = 16
+TARGETS = {"descent": 1.6, "A + U step": 2.0}
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def sketches(model: nn.Module, loss_fn: Callable[[Tensor, Tensor], Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
+    """Sketches of all single-example gradients, 16 x 16 numbers a parameter, [N, D]."""
+    rows = []
+    for x, y in zip(inputs.split(500), targets.split(500), strict=True):
+        with gradist.per_example(model) as px:
+            loss_fn(model(x), y).sum().backward()
+        rows.append(px._gradients().sketch(SIDE, 0))  # parameter by parameter, as the descent has them
+    model.zero_grad()
+    return torch.cat(rows).contiguous()
+
+
+def objective(rows: Tensor, assignments: Tensor) -> float:
+    """J = sum_k N_k sum ||x_i||^2 - ||sum x_i||^2 in float64."""
+    rows = rows.double()
+    sums = torch.zeros(CLUSTERS, rows.shape[1], dtype=torch.float64).index_add_(0, assignments, rows)
+    norms = torch.zeros(CLUSTERS, dtype=torch.float64).index_add_(0, assignments, rows.square().sum(1))
+    return float((torch.bincount(assignments, minlength=CLUSTERS) * norms - sums.square().sum(1)).sum())
+
+
+def beside_kmeans(rows: Tensor) -> None:
+    together = objective(rows, torch.zeros(len(rows), dtype=torch.int64)) / CLUSTERS  # SG-B's variance as an objective
+    start = time.perf_counter()
+    assignments, history = _core.cluster_rows(rows, clusters=CLUSTERS, sweeps=SWEEPS, seed=0)
+    spent = time.perf_counter() - start
+    print(f"descent on rows [{len(rows)}, {rows.shape[1]}]: {spent:.2f} s, J over SG-B's {objective(rows, assignments) / together:.3f}, "
+          f"{len(history) - 1} sweeps")  # fmt: skip
+    try:
+        import faiss
+    except ImportError:
+        print("faiss k-means: not installed")
+        return
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    start = time.perf_counter()
+    kmeans = faiss.Kmeans(rows.shape[1], CLUSTERS, niter=SWEEPS, seed=1, max_points_per_centroid=len(rows))
+    kmeans.train(rows.numpy())
+    nearest = torch.from_numpy(kmeans.index.search(rows.numpy(), 1)[1][:, 0])
+    spent = time.perf_counter() - start
+    print(f"faiss k-means on the same rows: {spent:.2f} s, J over SG-B's {objective(rows, nearest) / together:.3f}")
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=CASES, default="mlp")
+    parser.add_argument("--data-dir", type=Path, help="the data set's folder (default: in ../shared/data beside the repository)")
+    parser.add_argument("--examples", type=int, help="images to take (default: 60000 of MNIST, 10000 of CIFAR-10)")
+    parser.add_argument("--steps", type=int, default=300, help="SGD steps before the first clustering, and from it to the next")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    return parser.parse_args()
+
+
+def main() -> int:
+    options = parse_options()
+    case = CASES[options.model]
+    images = IMAGES[case.images]
+    folder = options.data_dir or REPOSITORY.parent / "shared" / "data" / images.folder
+    if not images.found_in(folder):
+        print(f"skipped: no {images.file} in {folder}; name its folder by --data-dir")
+        return 0
+
+    torch.manual_seed(0)
+    torch.set_num_threads(options.threads)
+    inputs, targets = images.read(folder, options.examples or case.examples)
+    model = PROBLEMS[options.model].network()
+    loss_fn = nn.CrossEntropyLoss(reduction="none")
+    data = (inputs, targets)
+    train(model, inputs, targets, options.steps, case)
+    former = gradist.cluster(model, loss_fn, data, k=CLUSTERS, method="descent", iterations=SWEEPS)
+    train(model, inputs, targets, options.steps, case)
+    print(f"{options.model}, {len(inputs)} examples, K = {CLUSTERS}, {torch.get_num_threads()} threads", flush=True)
+
+    ratios: dict[str, list[float]] = {name: [] for name in TARGETS}
+    for round_ in range(options.rounds):
+        plain = plain_epoch(model, inputs, targets)
+        model.zero_grad()
+        descent = seconds(lambda: gradist.cluster(model, loss_fn, data, k=CLUSTERS, method="descent", iterations=SWEEPS, start=former))
+        two, three = (
+            seconds(lambda n=n: gradist.cluster(model, loss_fn, data, k=CLUSTERS, method="lloyd", iterations=n)) for n in (2, 3)
+        )
+        ratios["descent"].append(descent / plain)
+        ratios["A + U step"].append((three - two) / plain)
+        print(f"round {round_ + 1}: plain epoch {plain:.2f} s, refresh by descent {descent:.2f} s, A + U step {three - two:.2f} s", flush=True)
+    for name, values in ratios.items():
+        print(f"{name} / plain epoch: {statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f}), to reach {TARGETS[name]}")
+    beside_kmeans(sketches(model, loss_fn, inputs, targets))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+#pragma once
+
+#include "gc/clustering.h"
+#include "gradients/gradient_source.h"
+
+#include <ATen/core/Generator.h>
+
+#include <cstdint>
+
+namespace gradist {
+
+/// Gradient Clustering by descent: moves of single examples that truly lower J = sum_k N_k SSE_k,
+/// on random sketches of their gradients, 16 x 16 numbers a parameter (a side no wider than that is
+/// kept as it is), or for N <= 4096 on all inner products. From the former clusters where there are
+/// some, else from a random partition of equal sizes; and the guard of guard.h at the end.
+struct DescentOptions {
+  int64_t clusters = 128;   ///< K
+  int64_t sweeps = 10;      ///< over all examples, at most; fewer where nothing moves any more
+  int64_t draws = 0;        ///< b = sum_k b_k the clusters are meant for; 0: K
+  bool balanced = false;    ///< sizes of N / K each (in proportion to whole draws where K < b)
+  bool replacement = true;  ///< how those draws are made; the guard compares with SG-B drawn alike
+  double memory = 0.5;      ///< w >= 0, weight of the gradients at the former refresh
+  int64_t max_memory = 0;   ///< bytes for the factors of a chunk, and for the sketches; 0: 1 GiB
+};
+
+/// What a descent leaves for the next one: the sketches, or the inner products, of its gradients.
+struct DescentMemory {
+  at::Tensor rows;  ///< [N, D]
+  at::Tensor gram;  ///< [N, N]
+};
+
+/// Clusters the source's examples, from `former` unless it is null. `history` is the J of the
+/// sketches at the start and after each sweep, which never rises; `objective` is the exact J. One
+/// pass over the examples for the sketches and one for the guard; where N sketches exceed the
+/// memory each sweep is a pass of its own. Single-example gradients spent are added to
+/// `evaluations` where it is given.
+///
+/// With a `memory` that a former descent has filled, the moves lower J + w J~, where J~ is the
+/// objective of the gradients there: pairs that were alike at both times are likely to stay so
+/// until the next refresh, and clusters go stale more slowly. Two sets of sketches are then kept,
+/// if they fit into the memory.
+Clustering descent(GradientSource& source, const DescentOptions& options, const Clustering* former,
+                   at::Generator& generator, int64_t* evaluations = nullptr,
+                   DescentMemory* memory = nullptr);
+
+}  // namespace gradist

@@ -1,0 +1,80 @@
+#pragma once
+
+#include <ATen/core/Generator.h>
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+namespace gradist {
+
+/// Where moves of single examples find their inner products. x_i stands for the gradient of example
+/// i: its sketch, or the gradient itself where only inner products are needed; s_k is the sum of
+/// the x_i in cluster k. Examples come in blocks, each once a sweep:
+///
+///   read(block), then with_sums and within_block, then move for each that moves, then count.
+class ClusterProducts {
+ public:
+  virtual ~ClusterProducts() = default;
+
+  /// The examples [n] that the calls below are about; returns their ||x_i||^2, [n] float64.
+  virtual at::Tensor read(const at::Tensor& block) = 0;
+
+  /// A move counts as one only where it lowers J by this part of its terms: their rounding.
+  virtual double rounding() const = 0;
+
+  /// <x_i, s_k> at the present s_k, [n, K] float64.
+  virtual at::Tensor with_sums() = 0;
+
+  /// <x_i, x_j>, [n, n] float64.
+  virtual at::Tensor within_block() = 0;
+
+  /// Example `row` of the block leaves cluster `from` for `to`.
+  virtual void move(int64_t row, int64_t from, int64_t to) = 0;
+
+  /// The block's examples are done for this sweep and in these clusters, [n].
+  virtual void count(const at::Tensor& clusters) = 0;
+
+  /// After a sweep, when every example is counted: the s_k are those of the counted clusters,
+  /// summed in float64. Returns ||s_k||^2, [K] float64.
+  virtual at::Tensor recount() = 0;
+};
+
+/// Rows x_i of some examples [n], [n, D]: from memory, or made anew from the model.
+using RowReader = std::function<at::Tensor(const at::Tensor& block)>;
+
+/// Products of rows. A block costs n (K + n) D, by torch's BLAS in a division of the work that does
+/// not depend on the number of threads.
+std::unique_ptr<ClusterProducts> products_of_rows(RowReader rows, int64_t clusters);
+
+/// Products from all <g_i, g_j>, [N, N] float64: nothing is estimated. A block costs n (K + n), a
+/// move N.
+std::unique_ptr<ClusterProducts> products_of_gram(at::Tensor gram, int64_t clusters);
+
+/// What a descent ended at.
+struct Moved {
+  at::Tensor assignments;       ///< [N] int64
+  std::vector<double> history;  ///< J of the x_i at the start and after each sweep; never rises
+};
+
+/// Descent on J = sum_k N_k SSE_k by moves of single examples: each goes to the cluster k of least
+///
+///   sum_{m in k} ||x_i - x_m||^2 = N_k ||x_i||^2 + R_k - 2 <x_i, s_k>,    R_k = sum_{m in k}
+///   ||x_m||^2.
+///
+/// J is the sum of ||x_i - x_m||^2 over all pairs in one cluster, so a move changes it by the
+/// difference of two such sums: exactly, the change of N_k included, and ties and empty clusters
+/// need no rule. `orders` are the sweeps, [N] each; one without a move is the last.
+/// `balanced`: examples of a block exchange clusters in place of moving, and sizes stay as they
+/// are.
+Moved descend_by_moves(ClusterProducts& products, const at::Tensor& start, int64_t clusters,
+                       const std::vector<at::Tensor>& orders, bool balanced = false);
+
+/// The descent of rows x_i [N, D] in memory, from a random partition of equal sizes and in random
+/// orders, up to `sweeps` of them.
+Moved descend_rows(const at::Tensor& rows, int64_t clusters, int64_t sweeps,
+                   at::Generator& generator);
+
+}  // namespace gradist

@@ -171,55 +171,56 @@ struct MomentRequest {
   uint64_t seed;
 };
 
+rf::Partition given_clusters(const Wholes& given, const rf::RankOneGradients<double>& gradients) {
+  std::vector<int32_t> assignments(given.data(), given.data() + given.size());
+  const int64_t n = gradients.problem.examples();
+  TORCH_CHECK_VALUE(given.size() == n, "clusters of ", given.size(), " examples, must have ", n);
+  const auto [low, high] = std::minmax_element(given.data(), given.data() + n);
+  TORCH_CHECK_VALUE(*low >= 0 && *high < n, "clusters, must be numbers in [0, ", n, ")");
+  return rf::evaluated(gradients, std::move(assignments), *high + 1);
+}
+
+std::vector<double> given_probabilities(const Doubles& given, int64_t n) {
+  std::vector<double> probabilities(given.data(), given.data() + given.size());
+  const double total = std::accumulate(probabilities.begin(), probabilities.end(), 0.0);
+  TORCH_CHECK_VALUE(
+      given.size() == n &&
+          std::all_of(probabilities.begin(), probabilities.end(), [](double p) { return p > 0; }) &&
+          std::abs(total - 1) < 1e-9,
+      "probabilities, must be ", n, " numbers > 0 whose sum is 1");
+  return probabilities;
+}
+
 /// The estimator's state as given, or refreshed at the readout at hand.
 rf::EstimatorState state_of(const MomentRequest& request, const rf::Problem<double>& problem,
                             const std::vector<double>& residuals,
                             const std::vector<double>& snapshot_residuals) {
-  const auto kind = rf::estimator_by_name(request.estimator);
   rf::EstimatorState state;
-  state.kind = kind;
-  const bool clusters = kind == rf::EstimatorKind::kGc || kind == rf::EstimatorKind::kGcDescent;
-  if (kind == rf::EstimatorKind::kSvrg) {
-    state.snapshot_residuals = snapshot_residuals;
-    return state;
-  }
+  state.kind = rf::estimator_by_name(request.estimator);
+  const bool clusters =
+      state.kind == rf::EstimatorKind::kGc || state.kind == rf::EstimatorKind::kGcDescent;
+  const bool importance = state.kind == rf::EstimatorKind::kSgImportance;
   const auto row_norms = rf::squared_row_norms(problem);
-  if (clusters && request.assignments) {
-    const auto& given = *request.assignments;
-    std::vector<int32_t> assignments(given.data(), given.data() + given.size());
-    TORCH_CHECK_VALUE(assignments.size() == residuals.size(), "clusters of ", assignments.size(),
-                      " examples, must have ", residuals.size());
-    const auto [low, high] = std::minmax_element(assignments.begin(), assignments.end());
-    TORCH_CHECK_VALUE(*low >= 0 && *high < static_cast<int32_t>(assignments.size()),
-                      "clusters, must be numbers in [0, ", assignments.size(), ")");
-    const int64_t count = *high + 1;
-    state.clusters = rf::evaluated(rf::RankOneGradients<double>(problem, residuals, row_norms),
-                                   std::move(assignments), count);
-    return state;
+  if (state.kind == rf::EstimatorKind::kSvrg) {
+    state.snapshot_residuals = snapshot_residuals;
+  } else if (clusters && request.assignments) {
+    state.clusters = given_clusters(*request.assignments, {problem, residuals, row_norms});
+  } else if (importance && request.probabilities) {
+    state.probabilities = given_probabilities(*request.probabilities, problem.examples());
+  } else {
+    state = rf::refreshed(state.kind, problem, residuals, row_norms,
+                          {.clusters = request.batch_size, .gc_iterations = request.gc_iterations},
+                          rf::Words(rf::Philox(request.seed, rf::Stream::kClustering), 0));
   }
-  if (kind == rf::EstimatorKind::kSgImportance && request.probabilities) {
-    const auto& given = *request.probabilities;
-    state.probabilities.assign(given.data(), given.data() + given.size());
-    const double total =
-        std::accumulate(state.probabilities.begin(), state.probabilities.end(), 0.0);
-    TORCH_CHECK_VALUE(state.probabilities.size() == residuals.size() &&
-                          std::all_of(state.probabilities.begin(), state.probabilities.end(),
-                                      [](double p) { return p > 0; }) &&
-                          std::abs(total - 1) < 1e-9,
-                      "probabilities, must be ", residuals.size(), " numbers > 0 whose sum is 1");
-    return state;
-  }
-  return rf::refreshed(kind, problem, residuals, row_norms,
-                       {.clusters = request.batch_size, .gc_iterations = request.gc_iterations},
-                       rf::Words(rf::Philox(request.seed, rf::Stream::kClustering), 0));
+  return state;
 }
 
-Moments moments(const Doubles& features, const Doubles& labels, const Doubles& weight,
-                const Doubles& bias, const MomentRequest& request) {
+/// The logits of a readout of this weight, 1 or 2; refuses what does not fit together.
+int64_t checked_logits(const Doubles& features, const Doubles& labels, const Doubles& weight,
+                       const MomentRequest& request) {
   TORCH_CHECK_VALUE(features.ndim() == 2 && features.shape(0) >= 1 && features.shape(1) >= 1,
                     "features, must be [N, h]");
   const int64_t n = features.shape(0);
-  const int64_t h = features.shape(1);
   TORCH_CHECK_VALUE(labels.size() == n, "labels of ", labels.size(), " examples, must have ", n);
   const int64_t logits = weight.ndim() == 2 ? 2 : 1;
   TORCH_CHECK_VALUE(weight.ndim() <= 2 && (logits == 1 || weight.shape(0) == 2),
@@ -231,17 +232,32 @@ Moments moments(const Doubles& features, const Doubles& labels, const Doubles& w
                     "], the number of examples");
   TORCH_CHECK_VALUE(request.gc_iterations >= 1, "gc_iterations = ", request.gc_iterations,
                     ", must be >= 1");
-  rf::Rows<double> psi(n, h + 1);
+  return logits;
+}
+
+/// Fills `psi` with rows [phi_i; 1] and returns the problem on them.
+rf::Problem<double> problem_on(rf::Rows<double>& psi, const Doubles& features,
+                               const Doubles& labels, const std::string& loss) {
+  const int64_t h = features.shape(1);
   rf::Problem<double> problem;
   problem.psi = &psi;
-  problem.loss = rf::loss_by_name(request.loss);
-  for (int64_t i = 0; i < n; ++i) {
+  problem.loss = rf::loss_by_name(loss);
+  for (int64_t i = 0; i < psi.count(); ++i) {
     std::copy_n(features.data() + i * h, h, psi.row(i));
     psi.row(i)[h] = 1;
     problem.index.push_back(static_cast<int32_t>(i));
     problem.labels.push_back(labels.data()[i]);
     TORCH_CHECK_VALUE(std::abs(labels.data()[i]) == 1, "labels, must be -1 or +1");
   }
+  return problem;
+}
+
+Moments moments(const Doubles& features, const Doubles& labels, const Doubles& weight,
+                const Doubles& bias, const MomentRequest& request) {
+  const int64_t logits = checked_logits(features, labels, weight, request);
+  const int64_t h = features.shape(1);
+  rf::Rows<double> psi(features.shape(0), h + 1);
+  const auto problem = problem_on(psi, features, labels, request.loss);
   const auto residuals_at = [&](const std::vector<double>& readout) {
     rf::Rows<double> w(1, h + 1);
     std::copy(readout.begin(), readout.end(), w.data());

@@ -21,7 +21,9 @@ if(GRADIST_CUDA)
   endif()
 endif()
 
+set(GRADIST_CUDA_LIBRARY_DIR "")
 if(GRADIST_BUILD_CUDA)
+  set(GRADIST_CUDA_LIBRARY_DIR "${CUDAToolkit_LIBRARY_DIR}") # of libcudart, for the program's rpath
   # Two architectures keep the compilation short; the code of the later one also serves what comes after it.
   if(NOT CMAKE_CUDA_ARCHITECTURES)
     set(CMAKE_CUDA_ARCHITECTURES 80-real 90)

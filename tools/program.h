@@ -24,8 +24,9 @@ struct ProgramFaces {
   std::function<std::unique_ptr<rf::SweepObserver>()> make_sweep_progress;
 };
 
-/// Exit statuses: done; our own bug, a failed check or a lack of memory; the user's mistake, or a file that cannot
-/// be read or written. A run that a signal stopped cleanly gives 128 + the signal's number.
+/// Exit statuses: done; our own bug, a failed check or a lack of memory; the user's mistake, or a
+/// file that cannot be read or written. A run that a signal stopped cleanly gives 128 + the
+/// signal's number.
 inline constexpr int kDone = 0;
 inline constexpr int kFailed = 1;
 inline constexpr int kRefused = 2;

@@ -10,6 +10,9 @@ namespace {
 
 constexpr std::chrono::seconds kBetweenLines(5);
 
+/// A sweep tells how long it will take once this part of its models is done.
+constexpr int64_t kFirstShare = 10;
+
 }  // namespace
 
 std::string describe(const RunInfo& info) {
@@ -82,11 +85,15 @@ void PlainSweepProgress::progressed(const rf::SweepStatus& status) {
     return;
   }
   shown_ = now;
-  const double left = status.seconds * static_cast<double>(status.total - status.done) /
-                      static_cast<double>(status.done);
   stream_ << detail::with_separators(status.done) << " of "
-          << detail::counted(status.total, "model") << ", " << detail::duration(status.seconds)
-          << ", about " << detail::duration(left) << " left" << std::endl;
+          << detail::counted(status.total, "model") << ", " << detail::duration(status.seconds);
+  // The features of the first models come before any of them: their pace says nothing yet.
+  if (kFirstShare * status.done >= status.total) {
+    const double left = status.seconds * static_cast<double>(status.total - status.done) /
+                        static_cast<double>(status.done);
+    stream_ << ", about " << detail::duration(left) << " left";
+  }
+  stream_ << std::endl;
 }
 
 }  // namespace gradist

@@ -7,6 +7,8 @@
 
 #include <c10/util/Exception.h>
 
+#include <algorithm>
+
 namespace gradist::detail {
 
 namespace {
@@ -120,8 +122,11 @@ int rf_command(const std::vector<std::string>& arguments, const ProgramFaces& fa
     return kDone;
   }
   TORCH_CHECK_VALUE(!options.out.empty(), "--out = \"\", must name a file");
-  return options.merge.empty() ? sweep(options, line.has("quiet"), faces)
-                               : merge(options, line.has("quiet"), faces);
+  // An empty --merge, as a script with no files writes it, is no wish for a sweep.
+  const bool merges = std::any_of(line.options.begin(), line.options.end(),
+                                  [](const auto& option) { return option.first == "merge"; });
+  return merges || !options.merge.empty() ? merge(options, line.has("quiet"), faces)
+                                          : sweep(options, line.has("quiet"), faces);
 }
 
 }  // namespace gradist::detail

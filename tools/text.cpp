@@ -9,6 +9,7 @@
 #include <iomanip>
 #include <sstream>
 #include <string_view>
+#include <utility>
 
 namespace gradist::detail {
 
@@ -23,12 +24,23 @@ std::string printed(const char* format, double number) {
   return buffer;
 }
 
+/// Cuts a word that no line holds after the last | that one of `room` letters does; the rest.
+std::string cut_choices(std::string& word, size_t room) {
+  const size_t bar = word.size() > room ? word.rfind('|', room - 1) : std::string::npos;
+  if (bar == std::string::npos) return "";
+  std::string rest = word.substr(bar + 1);
+  word.resize(bar + 1);
+  return rest;
+}
+
 /// Words of `text` in lines no longer than the page, each line after the first indented.
 std::string wrapped(const std::string& text, size_t indent) {
   std::istringstream words(text);
-  std::string result;
+  std::string result, rest;
   size_t column = indent;
-  for (std::string word; words >> word;) {
+  for (std::string word; !rest.empty() || words >> word;) {
+    if (!rest.empty()) word = std::exchange(rest, "");
+    rest = cut_choices(word, kPageWidth - indent);
     if (column > indent && column + 1 + word.size() > kPageWidth) {
       result += "\n" + std::string(indent, ' ');
       column = indent;

@@ -17,6 +17,7 @@ from gradist import rf
 from gradist._core import Moments, __version__
 from gradist.check import Check, check
 from gradist.clustering import Clustering, cluster
+from gradist.data import DataSplit, load_data
 from gradist.measurement import Measurement, measure
 from gradist.per_example import GradientNorms, Method, PerExample, choices, gradient_norms, per_example
 from gradist.recording import rule
@@ -27,6 +28,7 @@ from gradist.trajectory import run
 __all__ = [
     "Check",
     "Clustering",
+    "DataSplit",
     "GradientNorms",
     "Measurement",
     "Method",
@@ -39,6 +41,7 @@ __all__ = [
     "choices",
     "cluster",
     "gradient_norms",
+    "load_data",
     "measure",
     "open",
     "per_example",

@@ -130,9 +130,9 @@ def _errors(px: PerExample, names: Sequence[str], expected: Sequence[Tensor]) ->
     whole = max(sum(float(each.double().square().sum()) for each in expected) ** 0.5, torch.finfo(torch.float64).tiny)
     errors = []
     for name, right in zip(names, expected, strict=True):
-        right = right.flatten(1).double()
+        right = right.reshape(len(right), -1).double()
         size = max(float(right.norm(dim=1).max()), 1e-6 * whole)
-        coordinates = (found[name].flatten(1).double() - right).abs().max()
+        coordinates = (found[name].reshape(right.shape).double() - right).abs().max()
         lengths = (norms[name].sqrt() - right.norm(dim=1)).abs().max()
         errors.append(float(torch.maximum(coordinates, lengths)) / size)
     return errors

@@ -165,7 +165,7 @@ class PerExample:
         norms = {}
         for position, (name, found) in enumerate(zip(self._names, self._reduced, strict=True)):
             if position in self._formed:
-                norms[name] = self._formed[position].flatten(1).double().square().sum(1)
+                norms[name] = self._formed[position].reshape(self._examples, -1).double().square().sum(1)
             elif found is not None:
                 norms[name] = found.squared_norms.double()
             else:

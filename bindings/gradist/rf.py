@@ -284,12 +284,18 @@ class Sweep:
         self._arrays: dict[str, NDArray[Any]] = {}
         self._dimensions: dict[str, tuple[str, ...]] = {}
         self._long_names: dict[str, str] = {}
+        grid = _axes_of(file["complete"], 0)
         for name, dataset in file.items():
             text = h5py.check_string_dtype(dataset.dtype) is not None
             self._arrays[name] = np.asarray(dataset.asstr()[()] if text else dataset[()])
             self._long_names[name] = str(_plain(dataset.attrs.get("long_name", name)))
-            axes = [dimension[0].name.strip("/") for dimension in dataset.dims if len(dimension)]
-            self._dimensions[name] = tuple(axes) if axes else (name,)
+            is_axis = dataset.ndim < len(grid)
+            self._dimensions[name] = (name,) if is_axis else (*grid, *_axes_of(dataset, len(grid)))
+
+
+def _axes_of(dataset: h5py.Dataset, first: int) -> list[str]:
+    """The names of its axes from number `first` on; asking for one takes as long as reading the numbers."""
+    return [dataset.dims[axis][0].name.strip("/") for axis in range(first, dataset.ndim)]
 
 
 def _sweep_on(client: Any, config: bytes, texts: list[tuple[str, bytes]], bar: ProgressBar | None) -> None:

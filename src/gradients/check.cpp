@@ -56,7 +56,7 @@ GradientCheck check_gradients(GradientSource& source, const at::Tensor& indices)
   for (size_t l = 0; l < expected.size(); ++l) {
     const auto& gradients = found.parameters[l];
     const auto norms = expected[l].square().sum(1).sqrt();
-    const auto coordinates = gradients.dense().flatten(1).to(at::kDouble) - expected[l];
+    const auto coordinates = gradients.dense().to(at::kDouble).view_as(expected[l]) - expected[l];
     const auto lengths = gradients.squared_norms().to(at::kDouble).sqrt() - norms;
     const auto error =
         std::max(largest(coordinates), largest(lengths)) / std::max(largest(norms), least);

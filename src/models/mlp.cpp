@@ -4,9 +4,9 @@
 
 namespace gradist {
 
-Mlp::Mlp(int64_t inputs, const std::vector<int64_t>& hidden, int64_t outputs, Activation activation,
-         at::Generator& generator)
-    : activation_(activation) {
+Mlp::Mlp(int64_t inputs, const std::vector<int64_t>& hidden, int64_t outputs,
+         at::Generator& generator, Activation between)
+    : activation_(between) {
   std::vector<int64_t> widths = hidden;
   widths.push_back(outputs);
   for (int64_t width : widths) {

@@ -15,8 +15,8 @@ namespace gradist {
 /// No hidden layer is allowed.
 class Mlp final : public Network {
  public:
-  Mlp(int64_t inputs, const std::vector<int64_t>& hidden, int64_t outputs, Activation activation,
-      at::Generator& generator);
+  Mlp(int64_t inputs, const std::vector<int64_t>& hidden, int64_t outputs, at::Generator& generator,
+      Activation between = activation("relu"));
 
   at::Tensor forward(const at::Tensor& inputs, Tape* tape = nullptr) override;
   std::string describe() const override;

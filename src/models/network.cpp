@@ -35,8 +35,8 @@ std::shared_ptr<Network> make_linear_model(const NetworkPlan& plan) {
 
 std::shared_ptr<Network> make_mlp(const NetworkPlan& plan) {
   at::Generator generator = plan.generator;
-  return std::make_shared<Mlp>(plan.inputs(), plan.options.hidden, plan.outputs,
-                               activation(plan.options.activation), generator);
+  return std::make_shared<Mlp>(plan.inputs(), plan.options.hidden, plan.outputs, generator,
+                               activation(plan.options.activation));
 }
 
 template <int64_t kBlocks>

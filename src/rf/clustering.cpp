@@ -299,10 +299,9 @@ Partition guarded(const RankOneGradients<T>& gradients, Partition candidate, int
     }
   }
   Lloyd<T> algorithm(gradients, clusters);
-  for (bool lower = true; lower;) {
-    auto next = algorithm.step(best);
-    lower = next.objective < best.objective;
-    best = lower ? std::move(next) : std::move(best);
+  for (auto next = algorithm.step(best); next.objective < best.objective;
+       next = algorithm.step(best)) {
+    best = std::move(next);
   }
   best.history = history;
   return best;

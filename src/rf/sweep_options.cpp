@@ -1,9 +1,12 @@
 #include "rf/sweep_options.h"
 
+#include "rf/sweep_file.h"
+
 #include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <functional>
 #include <limits>
 #include <map>
@@ -182,10 +185,19 @@ std::vector<int64_t> models_of_shard(const SweepOptions& options) {
 }
 
 SweepOptions resolve_sweep_options(const SweepRequest& request) {
-  SweepOptions options;
-  OptionList list = list_options(options);
-  const auto chosen = set_from_request(list, request.config_file, request.options, request.origin);
-  imply_measure(options.protocol, chosen, options.measure);
+  const auto with_request = [&](SweepOptions options) {
+    OptionList list = list_options(options);
+    const auto chosen =
+        set_from_request(list, request.config_file, request.options, request.origin);
+    imply_measure(options.protocol, chosen, options.measure);
+    return options;
+  };
+  SweepOptions options = with_request({});
+  std::error_code ignored;
+  if (options.resume && std::filesystem::exists(options.out, ignored)) {
+    // What is not said again is as in the file.
+    return with_request(SweepReader(options.out).options());
+  }
   return options;
 }
 

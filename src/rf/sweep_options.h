@@ -97,7 +97,8 @@ struct SweepRequest {
   OptionOrigin origin = "--";
 };
 
-/// Defaults < config file < single options, each checked by its rule.
+/// Defaults < config file < single options, each checked by its rule. With `resume`, the options of
+/// the sweep that is there come in place of the defaults.
 SweepOptions resolve_sweep_options(const SweepRequest& request);
 
 /// Checks what one option cannot know alone, before any work.

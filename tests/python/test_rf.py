@@ -321,7 +321,7 @@ def test_a_killed_program_is_read_and_resumed(tmp_path):
     process.kill()
     process.wait()
     assert gradist.rf.open(out).complete > 0
-    subprocess.run([*command, "--resume"], check=True)
+    subprocess.run([*PROGRAM, "--resume", "--out", str(out)], check=True)  # the options are in the file
     with gradist.rf.sweep(**options, out=tmp_path / "whole.h5", progress=False) as whole:
         assert contents(out) == contents(whole.path)
 

@@ -237,6 +237,13 @@ def concatenated(*branches):
     return Apply(lambda *all: torch.cat([branch(all[-1]) for branch in all[:-1]], dim=1), *branches)
 
 
+def scalars():
+    """Parameters without dimensions: one that a rule knows, and one that none does."""
+    return Parameters(
+        lambda self, x: self.layers[0](torch.lerp(x * self.gain, x.tanh(), self.mix)), nn.Linear(4, CLASSES), gain=(), mix=()
+    )
+
+
 def pooled():
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
@@ -1286,6 +1293,7 @@ ARCHITECTURES = {
     "swin": Architecture(Swin, labelled(3, 1, 8, 8), cross_entropy, ("norm.*", "project_*", "relative")),
     "mixer": Architecture(mixer, labelled(3, 1, 4, 4), cross_entropy),
     "fourier mixing": Architecture(fourier_mixing, labelled(3, 5, 4), cross_entropy),
+    "scalars": Architecture(scalars, labelled(4, 4), cross_entropy, ("mix",)),
     "lstm": Architecture(
         lambda: recurrent(nn.LSTM(3, 5, 2, batch_first=True)), labelled(4, 4, 3), cross_entropy, ("layers.0.*",)
     ),

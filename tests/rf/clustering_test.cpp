@@ -98,6 +98,22 @@ TEST_P(ClusteringTest, AsManyClustersAsExamplesIsExact) {
 INSTANTIATE_TEST_SUITE_P(Algorithms, ClusteringTest,
                          ::testing::Values(&lloyd<double>, &descent<double>));
 
+// One A step without the N_k is k-means++, which now and then lies above SG-B.
+TEST(Lloyd, IsGuardedWhereItEndsAboveSgB) {
+  int guarded = 0;
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    const TinyProblem tiny(40, 6, seed);
+    Words random = words(seed);
+    const auto partition = lloyd(tiny.gradients(), 5, 1, random);
+    ASSERT_EQ(partition.assignments.size(), 40U) << seed;
+    EXPECT_LE(partition.objective, bound(tiny, 5)) << seed;
+    EXPECT_NEAR(partition.objective, slow_objective(tiny, partition.assignments),
+                1e-9 * bound(tiny, 5));
+    guarded += partition.history.back() > bound(tiny, 5) ? 1 : 0;
+  }
+  EXPECT_GT(guarded, 0);
+}
+
 TEST(Descent, NeverRises) {
   for (uint64_t seed = 0; seed < 10; ++seed) {
     const TinyProblem tiny(60, 8, seed);

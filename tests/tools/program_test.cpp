@@ -108,7 +108,7 @@ TEST_F(ProgramTest, RefusesBadOptionsInOneLine) {
   EXPECT_EQ(refused_run({"--clusters", "3824"}),
             "clusters = 3824, must be <= 3823, the number of training examples");
   EXPECT_EQ(refused_run({"--data", "cats"}),
-            "--data = cats, must be one of digits|mnist|fashion-mnist");
+            "--data = cats, must be one of digits|mnist|fashion-mnist|cifar10|cifar100");
   EXPECT_EQ(refused_run({"--protocol", "faghri", "--measure", "exact"}),
             "protocol = faghri, must be none where measure = exact (it needs sampled)");
   EXPECT_FALSE(std::filesystem::exists(out));
@@ -389,6 +389,49 @@ TEST(TextTest, NumbersReadWell) {
   EXPECT_EQ(detail::duration(7500), "2 h 5 min");
   EXPECT_EQ(detail::counted(1, "thread"), "1 thread");
   EXPECT_EQ(detail::counted(2000, "thread"), "2,000 threads");
+}
+
+/// A sweep of four models in a moment.
+Words small_sweep(const std::string& out, const Words& more = {}) {
+  Words words = {"rf", "--n",          "8,16", "--d-in",       "3",        "--h-teacher",
+                 "4",  "--h-student",  "5",    "--lr",         "0.1,0.01", "--seeds",
+                 "0",  "--batch-size", "4",    "--iterations", "20",       "--test-examples",
+                 "9",  "--threads",    "1",    "--out",        out};
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
+TEST_F(ProgramTest, SweepsShardsAndMerges) {
+  const std::string whole = folder / "whole.h5";
+  const Outcome swept = program(small_sweep(whole));
+  EXPECT_EQ(swept.status, kDone) << swept.err;
+  EXPECT_EQ(swept.err, "gradist rf: 4 models, sweep in " + whole + "\n");
+  EXPECT_THAT(swept.out, HasSubstr("gradist.rf.open(\"" + whole + "\").plot()"));
+  const std::string first = folder / "first.h5";
+  const std::string second = folder / "second.h5";
+  program(small_sweep(first, {"--shard", "1/2", "--quiet"}));
+  program(small_sweep(second, {"--shard", "2/2", "--quiet"}));
+  const Outcome merged = program({"rf", "--merge", first + "," + second, "--out", out});
+  EXPECT_EQ(merged.status, kDone) << merged.err;
+  EXPECT_EQ(merged.out, out + ": 4 of 4 models\n");
+  EXPECT_EQ(test::read_file(out), test::read_file(whole));
+}
+
+TEST_F(ProgramTest, MistakesInASweepAreOneLine) {
+  EXPECT_EQ(refused({"rf", "--lr", "", "--out", out}),
+            "--lr = \"\", must be one or more numbers > 0, none twice");
+  EXPECT_EQ(refused({"rf", "--n", "5", "--out", out}), "n = 5, must be >= batch-size = 10");
+  EXPECT_EQ(refused({"rf", "--merge", "", "--out", out}),
+            "merge = \"\", must name one or more sweeps");
+  EXPECT_EQ(refused({"rf", "--out", ""}), "--out = \"\", must name a file");
+  const std::string one = folder / "one.h5";
+  program(small_sweep(one, {"--quiet"}));
+  const std::string other = folder / "other.h5";
+  program(small_sweep(other, {"--quiet", "--weight-decay", "0"}));
+  EXPECT_EQ(refused({"rf", "--merge", one + "," + other, "--out", out}),
+            "merge = " + other + ", must be a sweep of the same grid as " + one);
+  EXPECT_EQ(refused(small_sweep(one)), "out = " + one + ", must not exist without overwrite");
+  EXPECT_FALSE(std::filesystem::exists(out));
 }
 
 }  // namespace

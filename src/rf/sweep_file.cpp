@@ -178,14 +178,15 @@ class SweepFile::File {
       file_ = make.file(temporary);
       write(make);
       check_(H5Fflush(file_, H5F_SCOPE_GLOBAL));
+      begin();  // before it has its name: whoever finds it may read it at once
       gradist::detail::publish_file(temporary, path_, overwrite);
     } catch (...) {
+      datasets_ = {};
       file_.reset();
       std::error_code ignored;
       std::filesystem::remove(temporary, ignored);
       throw;
     }
-    begin();
   }
 
   /// An existing one. The flags that a killed writer left would refuse the opening.

@@ -128,9 +128,10 @@ class TraceWriter::File {
   /// Puts the file in its place, from where it can be read while it grows.
   void publish(bool overwrite) {
     check_(H5Fflush(file_, H5F_SCOPE_GLOBAL));
+    check_(H5Fstart_swmr_write(
+        file_));  // before it has its name: whoever finds it may read it at once
     detail::publish_file(temporary_, path_, overwrite);
     published_ = true;
-    check_(H5Fstart_swmr_write(file_));
   }
 
   bool published() const { return published_; }

@@ -28,6 +28,7 @@
 
 // Networks and losses.
 #include "models/activation.h"
+#include "models/densenet.h"
 #include "models/image_network.h"
 #include "models/initialisation.h"
 #include "models/lenet.h"

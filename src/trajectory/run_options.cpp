@@ -165,6 +165,11 @@ void check_run_options(const RunOptions& options) {
                                            options.drive) == options.estimator.end()) {
     refuse("drive", options.drive, "must be none or among the estimators measured");
   }
+  if (options.drive != "none" && options.norm != "none") {
+    refuse("drive", options.drive,
+           "must be none where norm = " + options.norm +
+               ": a step by the statistics of its batch is no sum over examples");
+  }
   validate(data_options(options));
   validate(model_options(options));
   check_float("lr", options.lr);
@@ -213,6 +218,7 @@ ModelOptions model_options(const RunOptions& options) {
   model.hidden = options.hidden;
   model.width = options.width;
   model.activation = options.activation;
+  model.norm = options.norm;
   model.init = options.init;
   return model;
 }

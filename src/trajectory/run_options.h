@@ -29,6 +29,7 @@ struct RunOptions {
   std::vector<int64_t> hidden = {128};
   double width = 1;
   std::string activation = "relu";
+  std::string norm = "none";
   std::string init = "torch";
   double label_smoothing = 0;
 
@@ -134,6 +135,8 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
   visit({"width", "all widths of a network for images, times this", model}, self.width,
         greater_than(0.0));
   visit({"activation", "between the layers", model}, self.activation, one_of(activation_names()));
+  visit({"norm", "batch: batch norm in a network for images; measured in eval mode", model},
+        self.norm, one_of(norm_names()));
   visit({"init", "how parameters are drawn: torch's default, or He's", model}, self.init,
         one_of(initialisation_names()));
   visit({"label-smoothing", "mixed into the targets of the cross entropy", model},

@@ -152,7 +152,9 @@ class Loop {
     ++result_.iterations;
   }
 
+  /// By the batch where there is batch norm; all that is measured goes by the running statistics.
   ParameterList next_gradient() {
+    const TrainMode train_mode(network_source_.network());
     return driver_ != nullptr ? driver_->estimate(source_, driver_->draw(training_))
                               : source_.weighted_gradient(sampler_.next(), weights_);
   }

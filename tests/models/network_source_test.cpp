@@ -77,23 +77,34 @@ struct Case {
 };
 
 std::vector<Case> cases() {
-  return {{"mlp", {.hidden = {5, 4}}, random_classes(7)},
-          {"smoothed", {.hidden = {5}}, random_classes(7), 0.2},
-          {"logistic", {.model = "logistic"}, random_classes(7)},
-          {"one_hot", {.model = "linear"}, random_classes(7)},
-          {"linear", {.model = "linear"}, random_numbers(7)},
-          {"lenet", {.model = "lenet5", .width = 0.5}, random_images(7, 1, 12)},
-          {"lenet_average",
-           {.model = "lenet5-average", .width = 0.5, .activation = "elu"},
-           random_images(7, 3, 32)},
-          {"cnn", {.model = "cnn", .width = 0.05}, random_images(7, 1, 16)},
-          {"vgg", {.model = "vgg11", .width = 1. / 32}, random_images(7, 3, 32), 0.1},
-          {"resnet", {.model = "resnet8", .width = 0.25}, random_images(7, 3, 8)},
-          {"resnet_elu",
-           {.model = "resnet20", .width = 0.25, .activation = "elu"},
-           random_images(7, 2, 9)},
-          {"mlp_numbers", {.hidden = {5}}, random_numbers(7)},
-          {"fallback", {.hidden = {5}}, random_classes(7), 0, true}};
+  return {
+      {"mlp", {.hidden = {5, 4}}, random_classes(7)},
+      {"smoothed", {.hidden = {5}}, random_classes(7), 0.2},
+      {"logistic", {.model = "logistic"}, random_classes(7)},
+      {"one_hot", {.model = "linear"}, random_classes(7)},
+      {"linear", {.model = "linear"}, random_numbers(7)},
+      {"lenet", {.model = "lenet5", .width = 0.5}, random_images(7, 1, 12)},
+      {"lenet_average",
+       {.model = "lenet5-average", .width = 0.5, .activation = "elu"},
+       random_images(7, 3, 32)},
+      {"cnn", {.model = "cnn", .width = 0.05}, random_images(7, 1, 16)},
+      {"vgg", {.model = "vgg11", .width = 1. / 32}, random_images(7, 3, 32), 0.1},
+      {"resnet", {.model = "resnet8", .width = 0.25}, random_images(7, 3, 8)},
+      {"resnet_elu",
+       {.model = "resnet20", .width = 0.25, .activation = "elu"},
+       random_images(7, 2, 9)},
+      {"resnet_norm",
+       {.model = "resnet20", .width = 0.25, .norm = "batch"},
+       random_images(7, 3, 8)},
+      {"lenet_norm", {.model = "lenet5", .norm = "batch"}, random_images(7, 1, 12)},
+      {"resnet_imagenet",
+       {.model = "resnet18", .width = 1. / 32, .norm = "batch"},
+       random_images(7, 3, 33)},
+      {"resnet_bottleneck", {.model = "resnet50", .width = 1. / 32}, random_images(7, 3, 32)},
+      {"densenet", {.model = "densenet40", .width = 0.1, .norm = "batch"}, random_images(7, 3, 8)},
+      {"densenet_plain", {.model = "densenet40", .width = 0.1}, random_images(7, 3, 8)},
+      {"mlp_numbers", {.hidden = {5}}, random_numbers(7)},
+      {"fallback", {.hidden = {5}}, random_classes(7), 0, true}};
 }
 
 class NetworkSources : public ::testing::TestWithParam<Case> {};
@@ -191,11 +202,22 @@ TEST(NetworkSource, ParametersHaveTheirRulesAndTheRestTheFallback) {
 
 TEST(NetworkSource, EveryParameterOfANetworkForImagesHasARule) {
   for (const auto& name : model_names()) {
-    const Case given{name,
-                     {.model = name, .width = name.starts_with("l") || name == "mlp" ? 1.0 : 0.125},
-                     random_images(7, 3, 32)};
-    EXPECT_THAT(methods(given.source()), Each(AnyOf("linear", "bias", "conv"))) << name;
+    const bool images = name != "mlp" && name != "logistic" && name != "linear";
+    const ModelOptions model{
+        .model = name, .width = images ? 0.125 : 1.0, .norm = images ? "batch" : "none"};
+    EXPECT_THAT(methods(Case{name, model, random_images(7, 3, 32)}.source()),
+                Each(AnyOf("linear", "bias", "conv", "batch_norm")))
+        << name;
   }
+}
+
+TEST(NetworkSource, RefusesGradientsOfExamplesWhereBatchNormGoesByTheBatch) {
+  const Dataset data = random_images(7, 3, 8);
+  const auto network = build({.model = "resnet8", .width = 0.25, .norm = "batch"}, data);
+  NetworkSource source(network, data, Loss::kCrossEntropy);
+  const TrainMode train_mode(*network);
+  EXPECT_ANY_THROW(source.gradients(kIndices));
+  EXPECT_NO_THROW(source.weighted_gradient(kIndices, at::ones({4}, at::kDouble)));
 }
 
 TEST(NetworkSource, LeavesOutFrozenParameters) {

@@ -24,6 +24,7 @@
 #include "data/dataset.h"
 #include "data/digits.h"
 #include "data/mnist.h"
+#include "data/tables.h"
 #include "data/transforms.h"
 
 // Networks and losses.

@@ -31,7 +31,8 @@ struct NamedNetwork {
 
 std::shared_ptr<Network> make_linear_model(const NetworkPlan& plan) {
   at::Generator generator = plan.generator;
-  return std::make_shared<LinearModel>(plan.options.model, plan.inputs(), plan.outputs, generator);
+  return std::make_shared<LinearModel>(plan.options.model, plan.inputs(), plan.outputs, generator,
+                                       plan.sparse);
 }
 
 std::shared_ptr<Network> make_mlp(const NetworkPlan& plan) {
@@ -121,10 +122,13 @@ void validate(const ModelOptions& options) {
 }
 
 std::shared_ptr<Network> make_network(const ModelOptions& options, at::IntArrayRef example,
-                                      int64_t outputs, at::Generator& generator) {
+                                      int64_t outputs, at::Generator& generator, bool sparse) {
   validate(options);
-  const NetworkPlan plan{options, example.vec(), outputs, generator};
-  auto network = find_network(options.model).make(plan);
+  const NetworkPlan plan{options, example.vec(), outputs, sparse, generator};
+  const NamedNetwork& row = find_network(options.model);
+  TORCH_CHECK_VALUE(!sparse || row.kind == Kind::kLinear, "model = ", options.model,
+                    ", must be logistic or linear for sparse data");
+  auto network = row.make(plan);
   initialise(*network, options.init, generator);
   network->eval();
   return network;

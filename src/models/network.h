@@ -62,9 +62,10 @@ void validate(const ModelOptions& options);
 
 /// A network for examples of shape `example` ([features] or [channels, height, width]), with
 /// `outputs` outputs; float32, on the CPU, in eval mode. All randomness of its initialisation comes
-/// from `generator`.
+/// from `generator`. For `sparse` inputs (Dataset::sparse) the model must be logistic or linear.
 std::shared_ptr<Network> make_network(const ModelOptions& options, at::IntArrayRef example,
-                                      int64_t outputs, at::Generator& generator);
+                                      int64_t outputs, at::Generator& generator,
+                                      bool sparse = false);
 
 /// What the model is trained on: half squared error for `linear` and for regression data, else
 /// cross entropy. A classifier on regression data is an error.

@@ -204,6 +204,8 @@ DataOptions data_options(const RunOptions& options) {
   DataOptions data;
   data.data = options.data;
   data.data_dir = options.data_dir;
+  data.targets = options.targets;
+  data.target_column = options.target_column;
   data.label_corruption = options.label_corruption;
   const Duplicates duplicates = parse_duplicates(options.duplicates).value_or(Duplicates());
   data.duplicate_points = duplicates.points;

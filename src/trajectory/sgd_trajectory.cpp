@@ -282,7 +282,7 @@ SgdTrajectory::SgdTrajectory(const RunOptions& options) : parts_(std::make_uniqu
 
   at::Generator generator = stream_generator(options.seed, RandomStream::kInitialisation);
   const auto network = make_network(model_options(options), data.train.example_shape(),
-                                    data.train.outputs(), generator);
+                                    data.train.outputs(), generator, data.train.sparse());
   const at::Device device(options.device);
   network->to(device);
   parts_->test = data.test.to(device, at::kFloat);

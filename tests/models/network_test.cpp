@@ -101,6 +101,14 @@ TEST(Network, RefusesUnknownModelsAndEmptyLayers) {
             "hidden = 8,0, each width must be >= 1");
 }
 
+TEST(Network, SparseDataNeedALinearModel) {
+  auto generator = test::generator_of(1);
+  EXPECT_EQ(make_network({.model = "logistic"}, 30, 2, generator, /*sparse=*/true)->describe(),
+            "logistic 30-2, sparse");
+  EXPECT_EQ(refusal([&] { make_network({}, 30, 2, generator, /*sparse=*/true); }),
+            "model = mlp, must be logistic or linear for sparse data");
+}
+
 TEST(Network, LossFollowsModelAndData) {
   Dataset classes{.inputs = at::ones({1, 1}), .classes = 10};
   Dataset numbers{.inputs = at::ones({1, 1}), .name = "numbers"};

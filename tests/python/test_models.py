@@ -162,6 +162,24 @@ def test_batch_norm_is_trained_by_the_batch_and_measured_by_running_statistics(c
             assert (one.trajectory.parameter_hash == four).all()
 
 
+def test_sparse_data_are_trained_on_and_measured(tmp_path):
+    generator = torch.Generator().manual_seed(4)
+    for file, examples in (("data", 60), ("data.t", 20)):
+        lines = []
+        for _ in range(examples):
+            columns = torch.randperm(25, generator=generator)[:4].sort().values
+            values = torch.randn(4, generator=generator)
+            entries = " ".join(f"{column + 1}:{value:.9g}" for column, value in zip(columns.tolist(), values.tolist(), strict=True))
+            lines.append(f"{1 if values.sum() > 0 else -1} {entries}\n")
+        (tmp_path / file).write_text("".join(lines))
+    options = {"data": "libsvm", "data_dir": tmp_path, "model": "logistic", "batch_size": 8, "iterations": 40, "progress": False}
+    with gradist.run(**options, log_every=20, refresh_every=20, weight_decay=0.0) as trace:
+        half = trace["sg-b"].average_variance / 2
+        torch.testing.assert_close(torch.tensor(trace["sg-2b"].average_variance), torch.tensor(half), rtol=1e-12, atol=0)
+        assert trace.trajectory.train_loss[-1] < trace.trajectory.train_loss[0]
+        assert trace.layers == ("linear.weight", "linear.bias")
+
+
 def test_images_are_needed_for_convolutions():
     with pytest.raises(ValueError, match="model = resnet8, must be mlp, logistic or linear"):
         gradist.run(data="digits", model="resnet8", progress=False)

@@ -20,12 +20,11 @@ std::shared_ptr<Network> network(const std::vector<int64_t>& example, int64_t ou
   return make_network(options, example, outputs, generator);
 }
 
-std::vector<std::pair<std::string, at::Tensor>> named_parameters(const Network& network) {
-  std::vector<std::pair<std::string, at::Tensor>> named;
-  for (const auto& parameter : network.named_parameters()) {
-    named.emplace_back(parameter.key(), parameter.value());
-  }
-  return named;
+std::vector<std::pair<std::string, at::Tensor>> named(
+    const torch::OrderedDict<std::string, at::Tensor>& tensors) {
+  std::vector<std::pair<std::string, at::Tensor>> list;
+  for (const auto& each : tensors) list.emplace_back(each.key(), each.value());
+  return list;
 }
 
 /// Inputs and targets of the training set, then of the test set.
@@ -45,24 +44,29 @@ void bind_models(py::module_& module) {
   py::class_<Network, std::shared_ptr<Network>>(module, "Network")
       .def(py::init([](const std::vector<int64_t>& example, int64_t outputs, uint64_t seed,
                        const std::string& model, const std::vector<int64_t>& hidden, double width,
-                       const std::string& activation, const std::string& init) {
+                       const std::string& activation, const std::string& norm,
+                       const std::string& init) {
              return network(example, outputs, seed,
                             {.model = model,
                              .hidden = hidden,
                              .width = width,
                              .activation = activation,
+                             .norm = norm,
                              .init = init});
            }),
            py::kw_only(), py::arg("example"), py::arg("outputs"), py::arg("seed") = 0,
            py::arg("model") = defaults.model, py::arg("hidden") = defaults.hidden,
            py::arg("width") = defaults.width, py::arg("activation") = defaults.activation,
-           py::arg("init") = defaults.init)
+           py::arg("norm") = defaults.norm, py::arg("init") = defaults.init)
       .def("__call__",
            [](Network& self, const at::Tensor& inputs) {
              const py::gil_scoped_release no_gil;
              return self.forward(inputs);
            })
-      .def("named_parameters", &named_parameters)
+      .def("named_parameters", [](const Network& self) { return named(self.named_parameters()); })
+      .def("named_buffers", [](const Network& self) { return named(self.named_buffers()); })
+      .def("train", [](Network& self) { self.train(); })
+      .def("eval", [](Network& self) { self.eval(); })
       .def("double", [](Network& self) { self.to(at::kDouble); })
       .def("describe", &Network::describe);
   module.def("model_names", &model_names);

@@ -24,10 +24,12 @@
 #include "data/dataset.h"
 #include "data/digits.h"
 #include "data/mnist.h"
+#include "data/tables.h"
 #include "data/transforms.h"
 
 // Networks and losses.
 #include "models/activation.h"
+#include "models/densenet.h"
 #include "models/image_network.h"
 #include "models/initialisation.h"
 #include "models/lenet.h"

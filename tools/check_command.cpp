@@ -72,8 +72,8 @@ GradientCheck check(const CheckOptions& options) {
                     ", must be <= ", data.train.size(), ", the number of training examples");
   const auto model = model_options(options.run);
   auto generator = stream_generator(options.run.seed, RandomStream::kInitialisation);
-  const auto network =
-      make_network(model, data.train.example_shape(), data.train.outputs(), generator);
+  const auto network = make_network(model, data.train.example_shape(), data.train.outputs(),
+                                    generator, data.train.sparse());
   const auto type = options.precision == "float64" ? at::kDouble : at::kFloat;
   const at::Device device(options.run.device);
   network->to(device, type);

@@ -20,10 +20,11 @@ and how well each estimator of their mean does.
   gradist run [OPTION...]     train, measure the estimators on the way, write a trace
   gradist rf [OPTION...]      sweep over Random Features models, or put sweeps together
   gradist check [OPTION...]   per-example gradients of a network against one-by-one autograd
+  gradist data info PATH      what files of training data hold
   gradist info TRACE          a trace in a page of text
   gradist report TRACE        a trace as a page with plots (in the Python package)
 
-  gradist run --help          the options of a run, with examples; likewise rf, check
+  gradist run --help          the options of a run, with examples; likewise rf, check, data
   gradist --list-presets      named settings that reproduce the papers
   gradist --version
 
@@ -52,6 +53,9 @@ int dispatch(const std::vector<std::string>& arguments, const ProgramFaces& face
   if (command == "check") {
     return detail::check_command(rest, faces);
   }
+  if (command == "data") {
+    return detail::data_command(rest, faces);
+  }
   if (command == "info") {
     return detail::info_command(rest, faces);
   }
@@ -66,8 +70,9 @@ int dispatch(const std::vector<std::string>& arguments, const ProgramFaces& face
   } else if (command == "--list-presets") {
     faces.out << detail::preset_list();
   } else {
-    TORCH_CHECK_VALUE(false, command,
-                      ", must be one of run|rf|check|info|report|--help|--version|--list-presets");
+    TORCH_CHECK_VALUE(
+        false, command,
+        ", must be one of run|rf|check|data|info|report|--help|--version|--list-presets");
   }
   return kDone;
 }

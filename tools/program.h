@@ -41,6 +41,7 @@ namespace detail {
 // The subcommands, a file each; arguments without the subcommand's name.
 int run_command(const std::vector<std::string>& arguments, const ProgramFaces& faces);
 int check_command(const std::vector<std::string>& arguments, const ProgramFaces& faces);
+int data_command(const std::vector<std::string>& arguments, const ProgramFaces& faces);
 int rf_command(const std::vector<std::string>& arguments, const ProgramFaces& faces);
 int info_command(const std::vector<std::string>& arguments, const ProgramFaces& faces);
 

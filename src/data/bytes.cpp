@@ -11,8 +11,8 @@
 namespace gradist {
 namespace {
 
-constexpr size_t kPiece = size_t{1} << 24;  // bytes read at once
-constexpr unsigned kBuffer = 1U << 17;      // zlib's, of compressed bytes
+constexpr size_t kFirstPiece = size_t{1} << 16, kPiece = size_t{1} << 24;  // bytes read at once
+constexpr unsigned kBuffer = 1U << 17;  // zlib's, of compressed bytes
 
 static_assert(kPiece <= static_cast<size_t>(std::numeric_limits<int>::max()),
               "gzread counts in int");
@@ -33,7 +33,7 @@ size_t append_bytes(const ByteReader& read, size_t count, std::vector<uint8_t>& 
   const size_t before = values.size();
   while (values.size() - before < count) {
     const size_t have = values.size();
-    const size_t piece = std::min(count - (have - before), kPiece);
+    const size_t piece = std::min(count - (have - before), std::clamp(have, kFirstPiece, kPiece));
     values.resize(have + piece);
     const size_t got = read(std::span(values).subspan(have));
     if (got < piece) {

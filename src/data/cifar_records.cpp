@@ -4,7 +4,7 @@ namespace gradist {
 namespace {
 
 constexpr size_t kPixels = CifarRecords::kPixels;
-constexpr size_t kRecordsAtOnce = 256;
+constexpr size_t kRecordsAtOnce = 16;
 constexpr int64_t kMostRecords = int64_t{1} << 20;
 
 std::string described(const CifarLabels& labels) {

@@ -3,8 +3,11 @@
 #include "data/cifar.h"
 #include "data/digits.h"
 #include "data/mnist.h"
+#include "data/tables.h"
+#include "data/targets.h"
 #include "data/transforms.h"
 
+#include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <c10/util/Exception.h>
 #include <c10/util/StringUtil.h>
@@ -26,6 +29,9 @@ constexpr NamedReader kDataSets[] = {
     {"fashion-mnist", [](const DataOptions& o) { return load_mnist(o.data, o.data_dir); }},
     {"cifar10", [](const DataOptions& o) { return load_cifar(o.data, o.data_dir); }},
     {"cifar100", [](const DataOptions& o) { return load_cifar(o.data, o.data_dir); }},
+    {"csv", load_csv},
+    {"year-prediction-msd", load_year_prediction},
+    {"libsvm", load_libsvm},
 };
 
 DataSplit read_data(const DataOptions& options) {
@@ -41,9 +47,38 @@ at::Generator next_generator(at::Generator& seeds) {
 
 Dataset Dataset::to(at::Device device, at::ScalarType dtype) const {
   Dataset moved = *this;
-  moved.inputs = inputs.to(device, dtype);
+  moved.inputs =
+      sparse() ? compressed_rows(inputs.crow_indices().to(device), inputs.col_indices().to(device),
+                                 inputs.values().to(device, dtype), size(), features())
+               : inputs.to(device, dtype);
   moved.targets = classes > 0 ? targets.to(device) : targets.to(device, dtype);
   return moved;
+}
+
+/// torch warns once, at the first such tensor of a process, that they are "beta": nothing a user of
+/// gradist could act on.
+at::Tensor compressed_rows(const at::Tensor& starts, const at::Tensor& columns,
+                           const at::Tensor& values, int64_t rows, int64_t features) {
+  class Silent final : public c10::WarningHandler {
+    void process(const c10::Warning& /*warning*/) override {}
+  };
+  Silent silent;
+  const c10::WarningUtils::WarningHandlerGuard without_warning(&silent);
+  return at::_sparse_csr_tensor_unsafe(starts, columns, values, {rows, features},
+                                       values.options().layout(at::kSparseCsr));
+}
+
+at::Tensor Dataset::input_rows(const at::Tensor& rows) const {
+  if (!sparse()) return inputs.index_select(0, rows);
+  const at::Tensor starts = inputs.crow_indices();
+  const at::Tensor begins = starts.index_select(0, rows);
+  const at::Tensor counts = starts.index_select(0, rows + 1) - begins;
+  const at::Tensor new_starts = at::cat({at::zeros({1}, counts.options()), counts.cumsum(0)});
+  const at::Tensor shift = begins - new_starts.slice(0, 0, rows.numel());
+  const at::Tensor entries = at::arange(new_starts[-1].item<int64_t>(), counts.options()) +
+                             shift.repeat_interleave(counts);
+  return compressed_rows(new_starts, inputs.col_indices().index_select(0, entries),
+                         inputs.values().index_select(0, entries), rows.numel(), features());
 }
 
 const std::vector<std::string>& data_names() {
@@ -58,6 +93,11 @@ const std::vector<std::string>& data_names() {
 void validate(const DataOptions& options) {
   TORCH_CHECK_VALUE(std::ranges::find(data_names(), options.data) != data_names().end(),
                     "data = ", options.data, ", must be one of ", c10::Join(", ", data_names()));
+  TORCH_CHECK_VALUE(std::ranges::find(target_names(), options.targets) != target_names().end(),
+                    "targets = ", options.targets, ", must be one of ",
+                    c10::Join(", ", target_names()));
+  TORCH_CHECK_VALUE(options.target_column == "first" || options.target_column == "last",
+                    "target-column = ", options.target_column, ", must be first or last");
   validate_label_corruption(options.label_corruption);
   validate_duplicates(options.duplicate_points, options.duplicate_fraction);
 }

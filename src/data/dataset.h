@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/util/accumulate.h>
 
 #include <cstdint>
 #include <string>
@@ -10,10 +11,12 @@ namespace gradist {
 
 /// N examples: what a network sees and what it should say.
 struct Dataset {
-  at::Tensor inputs = {};   ///< [N, ...] float32; images [N, channels, height, width]
+  at::Tensor inputs = {};   ///< [N, ...] float32; images [N, channels, height, width]; or sparse,
+                            ///< [N, features] in compressed rows (CSR)
   at::Tensor targets = {};  ///< [N], int64 classes 0..classes-1, or float32 numbers for regression
   int64_t classes = 0;      ///< 0: regression
   std::string name = {};
+  bool tabular = false;  ///< every feature means something else and is standardised by itself
 
   /// N.
   int64_t size() const { return inputs.size(0); }
@@ -22,7 +25,13 @@ struct Dataset {
   at::IntArrayRef example_shape() const { return inputs.sizes().slice(1); }
 
   /// Numbers in one example's input.
-  int64_t features() const { return inputs.numel() / size(); }
+  int64_t features() const { return c10::multiply_integers(example_shape()); }
+
+  bool sparse() const { return inputs.layout() == at::kSparseCsr; }
+
+  /// The inputs of the examples `rows` [B] (int64, on the device of the data), sparse if the data
+  /// are.
+  at::Tensor input_rows(const at::Tensor& rows) const;
 
   /// Numbers a network says about one example.
   int64_t outputs() const { return classes > 0 ? classes : 1; }
@@ -30,6 +39,11 @@ struct Dataset {
   /// The same examples on another device or in another floating-point type; classes stay int64.
   Dataset to(at::Device device, at::ScalarType dtype) const;
 };
+
+/// A sparse tensor [rows, features] in compressed rows: row i has the values starts[i] to starts[i
+/// + 1] (excluded), in the columns that stand beside them.
+at::Tensor compressed_rows(const at::Tensor& starts, const at::Tensor& columns,
+                           const at::Tensor& values, int64_t rows, int64_t features);
 
 struct DataSplit {
   Dataset train;
@@ -44,6 +58,8 @@ struct DataOptions {
   int64_t duplicate_points = 0;   ///< training points that are repeated until they make up ...
   double duplicate_fraction = 0;  ///< ... this fraction of the training set, N unchanged
   uint64_t seed = 0;
+  std::string targets = "classes";     ///< what the labels of csv and libsvm are, see targets.h
+  std::string target_column = "last";  ///< where csv has them: first or last
   bool standardize = true;  ///< subtract the training set's mean, divide by its deviation
 };
 

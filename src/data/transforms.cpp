@@ -12,7 +12,13 @@ namespace {
 constexpr int64_t kImageDimensions = 4;  // [N, C, H, W]
 
 /// Mean and deviation shaped to broadcast over the inputs.
-std::tuple<at::Tensor, at::Tensor> mean_and_deviation(const at::Tensor& inputs) {
+std::tuple<at::Tensor, at::Tensor> mean_and_deviation(const Dataset& data) {
+  const at::Tensor& inputs = data.inputs;
+  if (data.tabular) {
+    auto [variance, mean] =
+        at::var_mean(inputs.to(at::kDouble), at::IntArrayRef{0}, /*unbiased=*/false);
+    return {mean.to(at::kFloat), variance.sqrt().to(at::kFloat)};
+  }
   if (inputs.dim() != kImageDimensions) {
     auto [variance, mean] = at::var_mean(inputs, /*unbiased=*/false);
     return {mean, variance.sqrt()};
@@ -26,6 +32,17 @@ std::tuple<at::Tensor, at::Tensor> mean_and_deviation(const at::Tensor& inputs) 
   return {at::stack(means).view({-1, 1, 1}), at::stack(deviations).view({-1, 1, 1})};
 }
 
+/// Numeric targets as the inputs' columns.
+void standardize_targets(DataSplit& split) {
+  auto [variance, mean] =
+      at::var_mean(split.train.targets.to(at::kDouble), at::IntArrayRef{0}, /*unbiased=*/false);
+  const auto center = mean.item<double>(), deviation = std::sqrt(variance.item<double>());
+  for (Dataset* data : {&split.train, &split.test}) {
+    data->targets =
+        ((data->targets.to(at::kDouble) - center) / (deviation > 0 ? deviation : 1)).to(at::kFloat);
+  }
+}
+
 int64_t count_of(double fraction, int64_t size) {
   return std::llround(fraction * static_cast<double>(size));
 }
@@ -33,9 +50,11 @@ int64_t count_of(double fraction, int64_t size) {
 }  // namespace
 
 void standardize(DataSplit& split) {
-  auto [mean, deviation] = mean_and_deviation(split.train.inputs);
+  if (split.train.sparse()) return;
+  auto [mean, deviation] = mean_and_deviation(split.train);
   deviation = at::where(deviation == 0, at::ones_like(deviation), deviation);
   for (Dataset* data : {&split.train, &split.test}) data->inputs.sub_(mean).div_(deviation);
+  if (split.train.tabular && split.train.classes == 0) standardize_targets(split);
 }
 
 void validate_label_corruption(double fraction) {
@@ -75,9 +94,10 @@ void duplicate_points(Dataset& train, int64_t points, double fraction, at::Gener
   at::Tensor overwritten = order.slice(0, points, places);
   at::Tensor source =
       order.index_select(0, at::arange(points, places, at::kLong).remainder(points));
-  for (at::Tensor* values : {&train.inputs, &train.targets}) {
-    values->index_copy_(0, overwritten, values->index_select(0, source));
-  }
+  at::Tensor rows = at::arange(train.size());
+  rows.index_copy_(0, overwritten, source);
+  train.inputs = train.input_rows(rows);
+  train.targets = train.targets.index_select(0, rows);
 }
 
 }  // namespace gradist

@@ -9,9 +9,10 @@
 namespace gradist {
 
 /// x <- (x - mean) / deviation for both sets, by the mean and the population standard deviation
-/// over all numbers of the *training* inputs, one pair per channel for images [N, C, H, W] and one
-/// pair for anything else. A deviation of zero (constant input) counts as one. MNIST gives the
-/// usual 0.1307 and 0.3081.
+/// over all numbers of the *training* inputs, one pair per channel for images [N, C, H, W], one
+/// per column of a table, and one pair for anything else. Numeric targets of a table likewise.
+/// Sparse inputs stay as they are: subtracting a mean would fill them. A deviation of zero
+/// (constant input) counts as one. MNIST gives the usual 0.1307 and 0.3081.
 void standardize(DataSplit& split);
 
 /// Changes the labels of exactly round(fraction * N) distinct examples, drawn uniformly, each to

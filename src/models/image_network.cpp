@@ -16,6 +16,7 @@ std::string describe(const NetworkPlan& plan) {
   for (size_t k = 0; k < plan.example.size(); ++k) text << (k > 0 ? "x" : "") << plan.example[k];
   text << "-" << plan.outputs;
   if (options.width != 1) text << ", width " << options.width;
+  if (options.norm != "none") text << ", " << options.norm << " norm";
   if (options.activation != "relu") text << ", " << options.activation;
   return text.str();
 }

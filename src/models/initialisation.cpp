@@ -1,5 +1,8 @@
 #include "models/initialisation.h"
 
+#include "models/batch_norm_layer.h"
+#include "models/sparse_linear_layer.h"
+
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 #include <c10/util/Exception.h>
@@ -11,15 +14,22 @@
 namespace gradist {
 namespace {
 
+void draw_he(at::Tensor& parameter, bool inputs_first, at::Generator& generator) {
+  if (parameter.dim() < 2) {
+    parameter.zero_();
+    return;
+  }
+  const auto inputs = static_cast<double>(parameter.numel() / parameter.size(inputs_first ? 1 : 0));
+  parameter.normal_(0, std::sqrt(2 / inputs), generator);
+}
+
 void initialise_he(torch::nn::Module& network, at::Generator& generator) {
   const c10::NoGradGuard no_grad;
-  for (at::Tensor& parameter : network.parameters()) {
-    if (parameter.dim() < 2) {
-      parameter.zero_();
-      continue;
-    }
-    const auto inputs = static_cast<double>(parameter.numel() / parameter.size(0));
-    parameter.normal_(0, std::sqrt(2 / inputs), generator);
+  for (const auto& module : network.modules()) {
+    if (dynamic_cast<BatchNormLayer*>(module.get()) != nullptr) continue;
+    const bool inputs_first = dynamic_cast<SparseLinearLayer*>(module.get()) != nullptr;
+    for (at::Tensor& parameter : module->parameters(/*recurse=*/false))
+      draw_he(parameter, inputs_first, generator);
   }
 }
 

@@ -12,6 +12,8 @@ namespace gradist {
 ///
 ///   torch  weights and biases U(-1/sqrt(I), 1/sqrt(I)), torch's own default
 ///   he     weights N(0, 2/I), biases 0. [He15]
+///
+/// Batch norm has weights of one and biases of zero under every name.
 const std::vector<std::string>& initialisation_names();
 
 /// Refuses other names.

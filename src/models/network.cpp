@@ -1,6 +1,7 @@
 #include "models/network.h"
 
 #include "models/activation.h"
+#include "models/densenet.h"
 #include "models/initialisation.h"
 #include "models/lenet.h"
 #include "models/linear_model.h"
@@ -30,7 +31,8 @@ struct NamedNetwork {
 
 std::shared_ptr<Network> make_linear_model(const NetworkPlan& plan) {
   at::Generator generator = plan.generator;
-  return std::make_shared<LinearModel>(plan.options.model, plan.inputs(), plan.outputs, generator);
+  return std::make_shared<LinearModel>(plan.options.model, plan.inputs(), plan.outputs, generator,
+                                       plan.sparse);
 }
 
 std::shared_ptr<Network> make_mlp(const NetworkPlan& plan) {
@@ -57,6 +59,14 @@ constexpr NamedNetwork kNetworks[] = {
     {"resnet8", Kind::kImages, make_cifar_resnet<1>},
     {"resnet20", Kind::kImages, make_cifar_resnet<3>},
     {"resnet32", Kind::kImages, make_cifar_resnet<5>},
+    {"resnet110", Kind::kImages, make_cifar_resnet<18>},
+    {"resnet18-cifar", Kind::kImages, make_resnet18_cifar},
+    {"resnet101-cifar", Kind::kImages, make_resnet101_cifar},
+    {"resnet18", Kind::kImages, make_resnet18},
+    {"resnet50", Kind::kImages, make_resnet50},
+    {"resnet101", Kind::kImages, make_resnet101},
+    {"densenet40", Kind::kImages, make_densenet40},
+    {"densenet169", Kind::kImages, make_densenet169},
 };
 
 const NamedNetwork& find_network(const std::string& name) {
@@ -83,6 +93,11 @@ const std::vector<std::string>& model_names() {
   return names;
 }
 
+const std::vector<std::string>& norm_names() {
+  static const std::vector<std::string> names = {"none", "batch"};
+  return names;
+}
+
 void validate(const ModelOptions& options) {
   const Kind kind = find_network(options.model).kind;
   for (int64_t width : options.hidden) {
@@ -99,15 +114,23 @@ void validate(const ModelOptions& options) {
   TORCH_CHECK_VALUE(kind != Kind::kLinear || options.activation == "relu",
                     "activation = ", options.activation, ", must be relu for ", options.model,
                     ", which has no hidden layers");
+  TORCH_CHECK_VALUE(std::ranges::find(norm_names(), options.norm) != norm_names().end(),
+                    "norm = ", options.norm, ", must be one of ", c10::Join(", ", norm_names()));
+  TORCH_CHECK_VALUE(kind == Kind::kImages || options.norm == "none", "norm = ", options.norm,
+                    ", must be none for ", options.model);
   validate_initialisation(options.init);
 }
 
 std::shared_ptr<Network> make_network(const ModelOptions& options, at::IntArrayRef example,
-                                      int64_t outputs, at::Generator& generator) {
+                                      int64_t outputs, at::Generator& generator, bool sparse) {
   validate(options);
-  const NetworkPlan plan{options, example.vec(), outputs, generator};
-  auto network = find_network(options.model).make(plan);
+  const NetworkPlan plan{options, example.vec(), outputs, sparse, generator};
+  const NamedNetwork& row = find_network(options.model);
+  TORCH_CHECK_VALUE(!sparse || row.kind == Kind::kLinear, "model = ", options.model,
+                    ", must be logistic or linear for sparse data");
+  auto network = row.make(plan);
   initialise(*network, options.init, generator);
+  network->eval();
   return network;
 }
 

@@ -34,8 +34,25 @@ struct ModelOptions {
   std::vector<int64_t> hidden = {128};  ///< widths of the hidden layers of `mlp`, others have none
   double width = 1;                     ///< all widths of a network for images, times this
   std::string activation = "relu";      ///< between the layers, see activation.h
+  std::string norm = "none";            ///< batch: batch norm in a network for images
   std::string init = "torch";           ///< how parameters are drawn, see initialisation.h
 };
+
+/// While it lives, the network is in train mode: batch norm goes by the batch. Else networks are in
+/// eval mode, where every example has a gradient of its own.
+class TrainMode {
+ public:
+  explicit TrainMode(Network& network) : network_(network) { network_.train(); }
+  ~TrainMode() { network_.eval(); }
+  TrainMode(const TrainMode&) = delete;
+  TrainMode& operator=(const TrainMode&) = delete;
+
+ private:
+  Network& network_;
+};
+
+/// Names that ModelOptions::norm takes: none, batch.
+const std::vector<std::string>& norm_names();
 
 /// Names that ModelOptions::model takes: mlp, logistic (a linear classifier), linear (regression),
 /// and the networks for images.
@@ -44,10 +61,11 @@ const std::vector<std::string>& model_names();
 void validate(const ModelOptions& options);
 
 /// A network for examples of shape `example` ([features] or [channels, height, width]), with
-/// `outputs` outputs; float32, on the CPU. All randomness of its initialisation comes from
-/// `generator`.
+/// `outputs` outputs; float32, on the CPU, in eval mode. All randomness of its initialisation comes
+/// from `generator`. For `sparse` inputs (Dataset::sparse) the model must be logistic or linear.
 std::shared_ptr<Network> make_network(const ModelOptions& options, at::IntArrayRef example,
-                                      int64_t outputs, at::Generator& generator);
+                                      int64_t outputs, at::Generator& generator,
+                                      bool sparse = false);
 
 /// What the model is trained on: half squared error for `linear` and for regression data, else
 /// cross entropy. A classifier on regression data is an error.

@@ -19,6 +19,7 @@ struct NetworkPlan {
   ModelOptions options;
   std::vector<int64_t> example;  ///< sizes of one example's input
   int64_t outputs;
+  bool sparse;              ///< inputs are sparse, in compressed rows
   at::Generator generator;  ///< the caller's own, not a copy of its state
 
   /// Numbers in one example's input.

@@ -22,6 +22,10 @@ void check_loss_fits(Loss loss, double label_smoothing, const Dataset& data) {
                     ": targets are numbers, cross entropy must have classes");
 }
 
+at::Tensor rows_of(const Dataset& data, int64_t begin, int64_t count) {
+  return at::arange(begin, begin + count, data.targets.options().dtype(at::kLong));
+}
+
 }  // namespace
 
 NetworkSource::NetworkSource(std::shared_ptr<Network> network, Dataset data, Loss loss,
@@ -45,10 +49,11 @@ at::Tensor NetworkSource::losses(const at::Tensor& outputs, const at::Tensor& ta
 GradientBatch NetworkSource::gradients(const at::Tensor& indices) {
   c10::AutoGradMode with_gradients(true);
   at::Tensor rows = indices.to(data_.inputs.device());
-  at::Tensor inputs = data_.inputs.index_select(0, rows);
+  at::Tensor inputs = data_.input_rows(rows);
   at::Tensor targets = data_.targets.index_select(0, rows);
   auto loss_of_example = [&](int64_t i) {
-    return losses(network_->forward(inputs.narrow(0, i, 1)), targets.narrow(0, i, 1)).squeeze(0);
+    const at::Tensor input = data_.input_rows(rows.narrow(0, i, 1));
+    return losses(network_->forward(input), targets.narrow(0, i, 1)).squeeze(0);
   };
   Tape tape;
   at::Tensor outputs = network_->forward(inputs, &tape);
@@ -61,7 +66,7 @@ ParameterList NetworkSource::weighted_gradient(const at::Tensor& indices,
                                                const at::Tensor& weights) {
   c10::AutoGradMode with_gradients(true);
   at::Tensor rows = indices.to(data_.inputs.device());
-  at::Tensor outputs = network_->forward(data_.inputs.index_select(0, rows));
+  at::Tensor outputs = network_->forward(data_.input_rows(rows));
   at::Tensor each = losses(outputs, data_.targets.index_select(0, rows));
   ParameterList gradient =
       torch::autograd::grad({(weights.to(each.options()) * each).sum()}, parameters_, {},
@@ -80,7 +85,9 @@ Evaluation NetworkSource::evaluate(const Dataset& data) const {
   for (int64_t begin = 0; begin < data.size(); begin += kEvaluationChunk) {
     int64_t count = std::min(kEvaluationChunk, data.size() - begin);
     at::Tensor targets = data.targets.narrow(0, begin, count);
-    at::Tensor outputs = network_->forward(data.inputs.narrow(0, begin, count));
+    at::Tensor outputs =
+        network_->forward(data.sparse() ? data.input_rows(rows_of(data, begin, count))
+                                        : data.inputs.narrow(0, begin, count));
     loss_sum += losses(outputs, targets).sum(at::kDouble).item<double>();
     if (data.classes > 0) correct += count_correct(outputs, targets);
   }

@@ -1,5 +1,6 @@
 #include "models/sequence.h"
 
+#include "models/batch_norm_layer.h"
 #include "models/conv_layer.h"
 #include "models/linear_layer.h"
 
@@ -35,21 +36,30 @@ Sequence& Sequence::add(const std::string& kind, const std::shared_ptr<Layer>& l
 
 Sequence& Sequence::convolution(int64_t planes, const Window& window) {
   const auto [channels, height, width] = under(window);
-  return add("conv",
-             std::make_shared<ConvLayer>(shape_, planes, window, /*bias=*/true, plan_.generator),
-             {planes, height, width});
+  return add(
+      "conv",
+      std::make_shared<ConvLayer>(shape_, planes, window, !has_batch_norm(), plan_.generator),
+      {planes, height, width});
 }
 
-Sequence& Sequence::max_pool(int64_t size) {
-  shape_ = under({.kernel = size, .stride = size});
-  steps_.emplace_back([size](const at::Tensor& x, Tape*) { return at::max_pool2d(x, size); });
+Sequence& Sequence::max_pool(const Window& window) {
+  shape_ = under(window);
+  steps_.emplace_back([window](const at::Tensor& x, Tape*) {
+    return at::max_pool2d(x, window.kernel, window.stride, window.padding);
+  });
   return *this;
 }
 
-Sequence& Sequence::average_pool(int64_t size) {
-  shape_ = under({.kernel = size, .stride = size});
-  steps_.emplace_back([size](const at::Tensor& x, Tape*) { return at::avg_pool2d(x, size); });
+Sequence& Sequence::average_pool(const Window& window) {
+  shape_ = under(window);
+  steps_.emplace_back([window](const at::Tensor& x, Tape*) {
+    return at::avg_pool2d(x, window.kernel, window.stride, window.padding);
+  });
   return *this;
+}
+
+Sequence& Sequence::normalize() {
+  return has_batch_norm() ? add("norm", std::make_shared<BatchNormLayer>(shape_), shape_) : *this;
 }
 
 Sequence& Sequence::mean() {

@@ -27,10 +27,13 @@ class Sequence {
   Sequence(const Sequence&) = delete;
   Sequence& operator=(const Sequence&) = delete;
 
-  /// Planes in, planes out. A convolution has a bias.
+  /// Planes in, planes out. A convolution has a bias where the network has no batch norm.
   Sequence& convolution(int64_t planes, const Window& window);
-  Sequence& max_pool(int64_t size);
-  Sequence& average_pool(int64_t size);
+  Sequence& max_pool(const Window& window);
+  Sequence& average_pool(const Window& window);
+
+  /// Batch norm, or nothing in a network that has none.
+  Sequence& normalize();
 
   /// The mean of each plane.
   Sequence& mean();
@@ -55,6 +58,8 @@ class Sequence {
 
  private:
   using Step = std::function<at::Tensor(const at::Tensor&, Tape*)>;
+
+  bool has_batch_norm() const { return plan_.options.norm == "batch"; }
 
   /// The shape under a window, which must fit.
   ImageShape under(const Window& window) const;

@@ -14,9 +14,9 @@ std::shared_ptr<Network> make_vgg11(const NetworkPlan& plan) {
   return std::make_shared<ImageNetwork>(plan, [&](Sequence& layers) {
     for (const auto& stage : stages) {
       for (int64_t planes : stage) {
-        layers.convolution(plan.scaled(planes), {.kernel = 3, .padding = 1}).activate();
+        layers.convolution(plan.scaled(planes), {.kernel = 3, .padding = 1}).normalize().activate();
       }
-      layers.max_pool(2);
+      layers.max_pool({.kernel = 2, .stride = 2});
     }
     layers.mean().linear(plan.outputs);
   });

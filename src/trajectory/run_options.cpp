@@ -165,6 +165,11 @@ void check_run_options(const RunOptions& options) {
                                            options.drive) == options.estimator.end()) {
     refuse("drive", options.drive, "must be none or among the estimators measured");
   }
+  if (options.drive != "none" && options.norm != "none") {
+    refuse("drive", options.drive,
+           "must be none where norm = " + options.norm +
+               ": a step by the statistics of its batch is no sum over examples");
+  }
   validate(data_options(options));
   validate(model_options(options));
   check_float("lr", options.lr);
@@ -199,6 +204,8 @@ DataOptions data_options(const RunOptions& options) {
   DataOptions data;
   data.data = options.data;
   data.data_dir = options.data_dir;
+  data.targets = options.targets;
+  data.target_column = options.target_column;
   data.label_corruption = options.label_corruption;
   const Duplicates duplicates = parse_duplicates(options.duplicates).value_or(Duplicates());
   data.duplicate_points = duplicates.points;
@@ -213,6 +220,7 @@ ModelOptions model_options(const RunOptions& options) {
   model.hidden = options.hidden;
   model.width = options.width;
   model.activation = options.activation;
+  model.norm = options.norm;
   model.init = options.init;
   return model;
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "data/dataset.h"
+#include "data/targets.h"
 #include "estimators/gradient_estimator.h"
 #include "estimators/measurement.h"
 #include "estimators/protocol.h"
@@ -22,6 +23,8 @@ namespace gradist {
 struct RunOptions {
   std::string data = "digits";
   std::string data_dir;
+  std::string targets = "classes";
+  std::string target_column = "last";
   double label_corruption = 0;
   std::string duplicates;
 
@@ -29,6 +32,7 @@ struct RunOptions {
   std::vector<int64_t> hidden = {128};
   double width = 1;
   std::string activation = "relu";
+  std::string norm = "none";
   std::string init = "torch";
   double label_smoothing = 0;
 
@@ -122,6 +126,10 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
   visit({"data", "data set", data}, self.data, one_of(data_names()));
   visit({"data-dir", "folder of the data set's own files", data}, self.data_dir,
         anything<std::string>());
+  visit({"targets", "what the labels of csv and libsvm are", data}, self.targets,
+        one_of(target_names()));
+  visit({"target-column", "where csv has its labels", data}, self.target_column,
+        one_of({"first", "last"}));
   visit({"label-corruption", "fraction of training labels changed to another class", data},
         self.label_corruption, in_closed(0.0, 1.0));
   visit({"duplicates", "n,x: n points repeated until they are the fraction x of the training set",
@@ -134,6 +142,8 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
   visit({"width", "all widths of a network for images, times this", model}, self.width,
         greater_than(0.0));
   visit({"activation", "between the layers", model}, self.activation, one_of(activation_names()));
+  visit({"norm", "batch: batch norm in a network for images; measured in eval mode", model},
+        self.norm, one_of(norm_names()));
   visit({"init", "how parameters are drawn: torch's default, or He's", model}, self.init,
         one_of(initialisation_names()));
   visit({"label-smoothing", "mixed into the targets of the cross entropy", model},

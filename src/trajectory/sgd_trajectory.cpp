@@ -152,7 +152,9 @@ class Loop {
     ++result_.iterations;
   }
 
+  /// By the batch where there is batch norm; all that is measured goes by the running statistics.
   ParameterList next_gradient() {
+    const TrainMode train_mode(network_source_.network());
     return driver_ != nullptr ? driver_->estimate(source_, driver_->draw(training_))
                               : source_.weighted_gradient(sampler_.next(), weights_);
   }
@@ -280,7 +282,7 @@ SgdTrajectory::SgdTrajectory(const RunOptions& options) : parts_(std::make_uniqu
 
   at::Generator generator = stream_generator(options.seed, RandomStream::kInitialisation);
   const auto network = make_network(model_options(options), data.train.example_shape(),
-                                    data.train.outputs(), generator);
+                                    data.train.outputs(), generator, data.train.sparse());
   const at::Device device(options.device);
   network->to(device);
   parts_->test = data.test.to(device, at::kFloat);

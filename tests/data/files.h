@@ -1,9 +1,12 @@
 #pragma once
 
+#include "data/bytes.h"
+
 #include <gtest/gtest.h>
 #include <unistd.h>
 #include <zlib.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -68,6 +71,27 @@ inline std::string idx_labels(const std::vector<uint8_t>& labels) {
 inline std::string idx_images(const std::vector<uint8_t>& pixels, uint32_t height, uint32_t width) {
   auto count = static_cast<uint32_t>(pixels.size()) / (height * width);
   return idx_header({2051, count, height, width}) + std::string(pixels.begin(), pixels.end());
+}
+
+/// Delivers `bytes`.
+inline ByteReader reader_of(const std::string& bytes) {
+  return [bytes, position = size_t{0}](std::span<uint8_t> into) mutable {
+    const size_t count = std::min(into.size(), bytes.size() - position);
+    std::copy_n(bytes.begin() + static_cast<std::ptrdiff_t>(position), count, into.begin());
+    position += count;
+    return count;
+  };
+}
+
+/// The message with which a reader refuses its data; "" if it does not.
+template <typename Action>
+std::string data_refusal(Action action) {
+  try {
+    action();
+  } catch (const DataError& error) {
+    return error.what();
+  }
+  return "";
 }
 
 /// A record of CIFAR: its labels, then the pixels first, first + 1, ... modulo 256.

@@ -1,4 +1,5 @@
 #include "models/image_network.h"
+#include "models/initialisation.h"
 
 #include "support/problems.h"
 #include "support/tensor_near.h"
@@ -156,6 +157,51 @@ TEST(ImageNetwork, HeIsForEveryNetwork) {
   EXPECT_EQ(test::largest(build({.init = "he"}, {6}, 3)->parameters()[1]), 0);
 }
 
+/// All buffers, side by side.
+at::Tensor statistics(const Network& network) {
+  std::vector<at::Tensor> all;
+  for (const at::Tensor& buffer : network.buffers()) all.push_back(buffer.flatten());
+  return at::cat(all);
+}
+
+TEST(ImageNetwork, BatchNormTakesTheBiasesPlaceInConvolutions) {
+  const auto network = build({.model = "lenet5", .norm = "batch"}, kCifar);
+  EXPECT_THAT(network->named_parameters().keys(),
+              ElementsAre("conv1.weight", "norm1.weight", "norm1.bias", "conv2.weight",
+                          "norm2.weight", "norm2.bias", "linear1.weight", "linear1.bias",
+                          "norm3.weight", "norm3.bias", "linear2.weight", "linear2.bias",
+                          "norm4.weight", "norm4.bias", "linear3.weight", "linear3.bias"));
+  EXPECT_EQ(network->describe(), "lenet5 3x32x32-10, batch norm");
+}
+
+TEST(ImageNetwork, BatchNormGoesByTheBatchInTrainModeOnly) {
+  const auto network = build({.model = "lenet5", .norm = "batch"}, kCifar);
+  const at::Tensor inputs = test::normal({6, 3, 32, 32}, 2, at::kFloat);
+  const at::Tensor before = statistics(*network).clone();
+  const at::Tensor measured = network->forward(inputs);
+  EXPECT_TRUE(test::same_bits(statistics(*network), before));
+  {
+    const TrainMode train_mode(*network);
+    EXPECT_FALSE(at::allclose(network->forward(inputs), measured));
+  }
+  EXPECT_FALSE(test::same_bits(statistics(*network), before));
+  EXPECT_FALSE(network->is_training());
+  // One example alone says the same as among others.
+  EXPECT_TRUE(test::tensor_near(network->forward(inputs.narrow(0, 1, 1)),
+                                network->forward(inputs).narrow(0, 1, 1), 1e-4));
+}
+
+TEST(ImageNetwork, NoInitialisationTouchesBatchNorm) {
+  for (const auto& init : initialisation_names()) {
+    for (const auto& parameter :
+         build({.model = "resnet8", .norm = "batch", .init = init}, kCifar)->named_parameters()) {
+      if (parameter.key().find("norm") == std::string::npos) continue;
+      const double expected = parameter.key().ends_with("weight") ? 1 : 0;
+      EXPECT_TRUE(at::all(parameter.value() == expected).item<bool>()) << init << parameter.key();
+    }
+  }
+}
+
 TEST(ImageNetwork, RefusesWhatItCannotTake) {
   EXPECT_THAT(refusal([] { build({.model = "resnet8"}, {64}); }),
               AllOf(HasSubstr("model = resnet8, must be mlp, logistic or linear"),
@@ -181,6 +227,9 @@ TEST(ModelOptions, RefusesWidthsActivationsAndInitialisationsThatCannotBe) {
             "activation = elu, must be relu for logistic, which has no hidden layers");
   EXPECT_EQ(refusal([] { validate({.activation = "rely"}); }),
             "activation = rely, must be one of relu, elu");
+  EXPECT_EQ(refusal([] { validate({.norm = "batch"}); }), "norm = batch, must be none for mlp");
+  EXPECT_EQ(refusal([] { validate({.model = "resnet8", .norm = "layer"}); }),
+            "norm = layer, must be one of none, batch");
   EXPECT_EQ(refusal([] { validate({.init = "his"}); }), "init = his, must be one of torch, he");
 }
 

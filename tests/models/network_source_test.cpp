@@ -34,13 +34,26 @@ Dataset random_images(int64_t size, int64_t channels, int64_t side) {
   return data;
 }
 
+/// Up to three of 30 features in each example, none in one.
+Dataset random_sparse(int64_t size) {
+  Dataset data = random_classes(size);
+  at::Tensor dense = at::zeros({size, 30}, at::kDouble);
+  for (int64_t i = 1; i < size; ++i) {
+    for (int64_t k = 0; k < 1 + i % 3; ++k)
+      dense[i][(7 * i + 11 * k) % 30] = 0.5 + 0.1 * static_cast<double>(i + k);
+  }
+  data.inputs = dense.to_sparse_csr();
+  return data;
+}
+
 Dataset random_numbers(int64_t size) {
   return {.inputs = normal({size, 6}, 4), .targets = normal({size}, 6), .name = "random numbers"};
 }
 
 std::shared_ptr<Network> build(const ModelOptions& options, const Dataset& data) {
   auto generator = test::generator_of(3);
-  auto network = make_network(options, data.example_shape(), data.outputs(), generator);
+  auto network =
+      make_network(options, data.example_shape(), data.outputs(), generator, data.sparse());
   network->to(at::kDouble);
   return network;
 }
@@ -77,23 +90,36 @@ struct Case {
 };
 
 std::vector<Case> cases() {
-  return {{"mlp", {.hidden = {5, 4}}, random_classes(7)},
-          {"smoothed", {.hidden = {5}}, random_classes(7), 0.2},
-          {"logistic", {.model = "logistic"}, random_classes(7)},
-          {"one_hot", {.model = "linear"}, random_classes(7)},
-          {"linear", {.model = "linear"}, random_numbers(7)},
-          {"lenet", {.model = "lenet5", .width = 0.5}, random_images(7, 1, 12)},
-          {"lenet_average",
-           {.model = "lenet5-average", .width = 0.5, .activation = "elu"},
-           random_images(7, 3, 32)},
-          {"cnn", {.model = "cnn", .width = 0.05}, random_images(7, 1, 16)},
-          {"vgg", {.model = "vgg11", .width = 1. / 32}, random_images(7, 3, 32), 0.1},
-          {"resnet", {.model = "resnet8", .width = 0.25}, random_images(7, 3, 8)},
-          {"resnet_elu",
-           {.model = "resnet20", .width = 0.25, .activation = "elu"},
-           random_images(7, 2, 9)},
-          {"mlp_numbers", {.hidden = {5}}, random_numbers(7)},
-          {"fallback", {.hidden = {5}}, random_classes(7), 0, true}};
+  return {
+      {"mlp", {.hidden = {5, 4}}, random_classes(7)},
+      {"smoothed", {.hidden = {5}}, random_classes(7), 0.2},
+      {"logistic", {.model = "logistic"}, random_classes(7)},
+      {"one_hot", {.model = "linear"}, random_classes(7)},
+      {"linear", {.model = "linear"}, random_numbers(7)},
+      {"lenet", {.model = "lenet5", .width = 0.5}, random_images(7, 1, 12)},
+      {"lenet_average",
+       {.model = "lenet5-average", .width = 0.5, .activation = "elu"},
+       random_images(7, 3, 32)},
+      {"cnn", {.model = "cnn", .width = 0.05}, random_images(7, 1, 16)},
+      {"vgg", {.model = "vgg11", .width = 1. / 32}, random_images(7, 3, 32), 0.1},
+      {"resnet", {.model = "resnet8", .width = 0.25}, random_images(7, 3, 8)},
+      {"resnet_elu",
+       {.model = "resnet20", .width = 0.25, .activation = "elu"},
+       random_images(7, 2, 9)},
+      {"resnet_norm",
+       {.model = "resnet20", .width = 0.25, .norm = "batch"},
+       random_images(7, 3, 8)},
+      {"lenet_norm", {.model = "lenet5", .norm = "batch"}, random_images(7, 1, 12)},
+      {"resnet_imagenet",
+       {.model = "resnet18", .width = 1. / 32, .norm = "batch"},
+       random_images(7, 3, 33)},
+      {"resnet_bottleneck", {.model = "resnet50", .width = 1. / 32}, random_images(7, 3, 32)},
+      {"densenet", {.model = "densenet40", .width = 0.1, .norm = "batch"}, random_images(7, 3, 8)},
+      {"densenet_plain", {.model = "densenet40", .width = 0.1}, random_images(7, 3, 8)},
+      {"sparse_logistic", {.model = "logistic"}, random_sparse(7)},
+      {"sparse_linear", {.model = "linear", .init = "he"}, random_sparse(7)},
+      {"mlp_numbers", {.hidden = {5}}, random_numbers(7)},
+      {"fallback", {.hidden = {5}}, random_classes(7), 0, true}};
 }
 
 class NetworkSources : public ::testing::TestWithParam<Case> {};
@@ -101,7 +127,7 @@ class NetworkSources : public ::testing::TestWithParam<Case> {};
 /// grad f_i by plain autograd, one example alone.
 ParameterList one_gradient(const Case& given, NetworkSource& source, int64_t i) {
   const Dataset& data = source.data();
-  at::Tensor outputs = source.network().forward(data.inputs.narrow(0, i, 1));
+  at::Tensor outputs = source.network().forward(data.input_rows(at::tensor({i}, at::kLong)));
   at::Tensor loss = example_losses(loss_for(given.model, data), outputs,
                                    data.targets.narrow(0, i, 1), given.label_smoothing);
   return torch::autograd::grad({loss.sum()}, source.parameters());
@@ -126,7 +152,7 @@ TEST_P(NetworkSources, LossesAndOutputsComeAlong) {
   NetworkSource source = GetParam().source();
   const Dataset& data = source.data();
   GradientBatch batch = source.gradients(kIndices);
-  at::Tensor outputs = source.network().forward(data.inputs.index_select(0, kIndices));
+  at::Tensor outputs = source.network().forward(data.input_rows(kIndices));
   EXPECT_TRUE(tensor_near(batch.outputs, outputs, 1e-14));
   EXPECT_TRUE(tensor_near(
       batch.losses,
@@ -191,11 +217,22 @@ TEST(NetworkSource, ParametersHaveTheirRulesAndTheRestTheFallback) {
 
 TEST(NetworkSource, EveryParameterOfANetworkForImagesHasARule) {
   for (const auto& name : model_names()) {
-    const Case given{name,
-                     {.model = name, .width = name.starts_with("l") || name == "mlp" ? 1.0 : 0.125},
-                     random_images(7, 3, 32)};
-    EXPECT_THAT(methods(given.source()), Each(AnyOf("linear", "bias", "conv"))) << name;
+    const bool images = name != "mlp" && name != "logistic" && name != "linear";
+    const ModelOptions model{
+        .model = name, .width = images ? 0.125 : 1.0, .norm = images ? "batch" : "none"};
+    EXPECT_THAT(methods(Case{name, model, random_images(7, 3, 32)}.source()),
+                Each(AnyOf("linear", "bias", "conv", "batch_norm")))
+        << name;
   }
+}
+
+TEST(NetworkSource, RefusesGradientsOfExamplesWhereBatchNormGoesByTheBatch) {
+  const Dataset data = random_images(7, 3, 8);
+  const auto network = build({.model = "resnet8", .width = 0.25, .norm = "batch"}, data);
+  NetworkSource source(network, data, Loss::kCrossEntropy);
+  const TrainMode train_mode(*network);
+  EXPECT_ANY_THROW(source.gradients(kIndices));
+  EXPECT_NO_THROW(source.weighted_gradient(kIndices, at::ones({4}, at::kDouble)));
 }
 
 TEST(NetworkSource, LeavesOutFrozenParameters) {
@@ -216,6 +253,27 @@ TEST(NetworkSource, EvaluatesOverAllChunks) {
       example_losses(Loss::kCrossEntropy, outputs, data.targets, 0.1).mean().item<double>(),
       1e-12));
   EXPECT_EQ(evaluation.accuracy, static_cast<double>(count_correct(outputs, data.targets)) / 2500);
+}
+
+TEST(NetworkSource, SparseExamplesSayWhatDenseOnesWould) {
+  const Dataset sparse = random_sparse(7);
+  Dataset dense = sparse;
+  dense.inputs = sparse.inputs.to_dense();
+  const auto sparse_network = build({.model = "logistic"}, sparse);
+  const auto dense_network = build({.model = "logistic"}, dense);
+  {
+    const c10::NoGradGuard no_grad;
+    dense_network->parameters()[0].copy_(sparse_network->parameters()[0].t());
+    dense_network->parameters()[1].copy_(sparse_network->parameters()[1]);
+  }
+  NetworkSource ours(sparse_network, sparse, Loss::kCrossEntropy);
+  NetworkSource theirs(dense_network, dense, Loss::kCrossEntropy);
+  EXPECT_TRUE(test::near(ours.evaluate(sparse).loss, theirs.evaluate(dense).loss, 1e-12));
+  const GradientBatch found = ours.gradients(kIndices), expected = theirs.gradients(kIndices);
+  EXPECT_TRUE(tensor_near(found.parameters[0].dense(),
+                          expected.parameters[0].dense().transpose(1, 2), 1e-12));
+  EXPECT_TRUE(tensor_near(found.squared_norms(), expected.squared_norms(), 1e-12));
+  EXPECT_EQ(found.parameters[0].method(), "embedding");
 }
 
 TEST(NetworkSource, HasNoAccuracyForRegression) {

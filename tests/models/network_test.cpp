@@ -93,11 +93,20 @@ TEST(Network, LinearModelIsOneLayer) {
 TEST(Network, RefusesUnknownModelsAndEmptyLayers) {
   EXPECT_EQ(refusal([] { build({.model = "resnet9"}, 4, 3); }),
             "model = resnet9, must be one of mlp, logistic, linear, lenet5, lenet5-average, cnn, "
-            "vgg11, resnet8, resnet20, resnet32");
+            "vgg11, resnet8, resnet20, resnet32, resnet110, resnet18-cifar, resnet101-cifar, "
+            "resnet18, resnet50, resnet101, densenet40, densenet169");
   EXPECT_EQ(refusal([] {
               build({.hidden = {8, 0}}, 4, 3);
             }),
             "hidden = 8,0, each width must be >= 1");
+}
+
+TEST(Network, SparseDataNeedALinearModel) {
+  auto generator = test::generator_of(1);
+  EXPECT_EQ(make_network({.model = "logistic"}, 30, 2, generator, /*sparse=*/true)->describe(),
+            "logistic 30-2, sparse");
+  EXPECT_EQ(refusal([&] { make_network({}, 30, 2, generator, /*sparse=*/true); }),
+            "model = mlp, must be logistic or linear for sparse data");
 }
 
 TEST(Network, LossFollowsModelAndData) {

@@ -1,7 +1,9 @@
 """The networks of src/models once more, in plain torch, layer for layer; torchvision's where it has the architecture.
 
-Parameters come in the same order as in the C++ network, so that weights are handed over by position.
+Parameters come in the same order as in the C++ network, also torchvision's: weights are handed over by position.
 """
+
+import re
 
 import torch
 import torchvision
@@ -11,20 +13,28 @@ from torch.nn import functional as F
 ACTIVATIONS = {"relu": nn.ReLU, "elu": nn.ELU}
 
 
-class Block(nn.Module):
-    """Two 3 x 3 convolutions beside a shortcut, a 1 x 1 convolution where the shape changes."""
+class Parts:
+    """What differs with the options: widths, activation, and the bias or the batch norm of a layer."""
 
-    def __init__(self, inputs, planes, stride, activation):
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(inputs, planes, 3, stride=stride, padding=1), activation(), nn.Conv2d(planes, planes, 3, padding=1)
-        )
-        changes = stride > 1 or inputs != planes
-        self.shortcut = nn.Conv2d(inputs, planes, 1, stride=stride) if changes else nn.Identity()
-        self.activation = activation()
+    def __init__(self, width=1.0, activation="relu", norm="none"):
+        self.width, self.activation, self.norm = width, ACTIVATIONS[activation], norm == "batch"
 
-    def forward(self, x):
-        return self.activation(self.body(x) + self.shortcut(x))
+    def scaled(self, *widths):
+        return [round(self.width * each) for each in widths]
+
+    def convolution(self, inputs, planes, kernel, **window):
+        return nn.Conv2d(inputs, planes, kernel, bias=not self.norm, **window)
+
+    def normalized(self, planes, one_dimension=False):
+        kind = nn.BatchNorm1d if one_dimension else nn.BatchNorm2d
+        return [kind(planes)] if self.norm else []
+
+    def block(self, inputs, planes, kernel, **window):
+        """Convolution, batch norm, activation."""
+        return [self.convolution(inputs, planes, kernel, **window), *self.normalized(planes), self.activation()]
+
+    def linear(self, inputs, outputs):
+        return [nn.Linear(inputs, outputs), *self.normalized(outputs, one_dimension=True), self.activation()]
 
 
 class Mean(nn.Module):
@@ -32,62 +42,132 @@ class Mean(nn.Module):
         return x.mean(dim=(2, 3))
 
 
-def cifar_resnet(layers, width, activation, example, outputs):
-    blocks = (layers - 2) // 6
-    planes = [round(width * each) for each in (16, 32, 64)]
-    parts = [nn.Conv2d(example[0], planes[0], 3, padding=1), activation()]
-    inputs = planes[0]
-    for stage, stride in zip(planes, (1, 2, 2), strict=True):
-        for block in range(blocks):
-            parts.append(Block(inputs, stage, stride if block == 0 else 1, activation))
-            inputs = stage
-    return nn.Sequential(*parts, Mean(), nn.Linear(inputs, outputs))
+class Residual(nn.Module):
+    """body(x) + shortcut(x), then the activation."""
+
+    def __init__(self, body, shortcut, activation):
+        super().__init__()
+        self.body, self.shortcut, self.activation = nn.Sequential(*body), nn.Sequential(*shortcut), activation()
+
+    def forward(self, x):
+        return self.activation(self.body(x) + self.shortcut(x))
 
 
-def lenet5(pool, width, activation, example, outputs):
-    first, second, *hidden = [round(width * each) for each in (6, 16, 120, 84)]
-    side = (example[1] + (4 if example[1] < 32 else 0) - 4) // 2
-    side = (side - 4) // 2
+class Dense(nn.Module):
+    """x and what the layers make of it."""
+
+    def __init__(self, layers):
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x):
+        return torch.cat([x, self.layers(x)], dim=1)
+
+
+def residual(parts, inputs, planes, stride, bottleneck):
+    outputs = 4 * planes if bottleneck else planes
+    if bottleneck:
+        body = parts.block(inputs, planes, 1) + parts.block(planes, planes, 3, stride=stride, padding=1)
+        last = parts.convolution(planes, outputs, 1)
+    else:
+        body = parts.block(inputs, planes, 3, stride=stride, padding=1)
+        last = parts.convolution(planes, outputs, 3, padding=1)
+    shortcut = []
+    if stride > 1 or inputs != outputs:
+        shortcut = [parts.convolution(inputs, outputs, 1, stride=stride), *parts.normalized(outputs)]
+    return Residual([*body, last, *parts.normalized(outputs)], shortcut, parts.activation), outputs
+
+
+def resnet(parts, example, outputs, first, blocks, bottleneck=False, large=False):
+    (inputs,) = parts.scaled(first)
+    layers = parts.block(example[0], inputs, 3, padding=1)
+    if large:
+        layers = [*parts.block(example[0], inputs, 7, stride=2, padding=3), nn.MaxPool2d(3, stride=2, padding=1)]
+    for stage, count in enumerate(blocks):
+        (planes,) = parts.scaled(first * 2**stage)
+        for block in range(count):
+            layer, inputs = residual(parts, inputs, planes, 2 if stage > 0 and block == 0 else 1, bottleneck)
+            layers.append(layer)
+    return nn.Sequential(*layers, Mean(), nn.Linear(inputs, outputs))
+
+
+def densenet40(parts, example, outputs):
+    (growth,) = parts.scaled(36)
+    planes = 2 * growth
+    layers = [parts.convolution(example[0], planes, 3, padding=1)]
+    for block in range(3):
+        if block > 0:
+            layers += [*parts.normalized(planes), parts.activation(), parts.convolution(planes, planes // 2, 1), nn.AvgPool2d(2)]
+            planes //= 2
+        for _ in range(6):
+            inside = [*parts.normalized(planes), parts.activation(), *parts.block(planes, 4 * growth, 1)]
+            layers.append(Dense([*inside, parts.convolution(4 * growth, growth, 3, padding=1)]))
+            planes += growth
+    return nn.Sequential(*layers, *parts.normalized(planes), parts.activation(), Mean(), nn.Linear(planes, outputs))
+
+
+def lenet5(parts, example, outputs, pool=nn.MaxPool2d):
+    first, second, *hidden = parts.scaled(6, 16, 120, 84)
+    padding = 2 if example[1] < 32 else 0
+    side = ((example[1] + 2 * padding - 4) // 2 - 4) // 2
     return nn.Sequential(
-        nn.Conv2d(example[0], first, 5, padding=2 if example[1] < 32 else 0), activation(), pool(2),
-        nn.Conv2d(first, second, 5), activation(), pool(2), nn.Flatten(),
-        nn.Linear(second * side**2, hidden[0]), activation(), nn.Linear(*hidden), activation(), nn.Linear(hidden[1], outputs),
+        *parts.block(example[0], first, 5, padding=padding), pool(2), *parts.block(first, second, 5), pool(2), nn.Flatten(),
+        *parts.linear(second * side**2, hidden[0]), *parts.linear(*hidden), nn.Linear(hidden[1], outputs),
     )  # fmt: skip
 
 
-def cnn(width, activation, example, outputs):
-    first, second, hidden = [round(width * each) for each in (32, 64, 2048)]
+def cnn(parts, example, outputs):
+    first, second, hidden = parts.scaled(32, 64, 2048)
     side = ((example[1] - 4) // 2 - 4) // 2
     return nn.Sequential(
-        nn.Conv2d(example[0], first, 5), activation(), nn.MaxPool2d(2),
-        nn.Conv2d(first, second, 5), activation(), nn.MaxPool2d(2), nn.Flatten(),
-        nn.Linear(second * side**2, hidden), activation(), nn.Linear(hidden, outputs),
+        *parts.block(example[0], first, 5), nn.MaxPool2d(2), *parts.block(first, second, 5), nn.MaxPool2d(2), nn.Flatten(),
+        *parts.linear(second * side**2, hidden), nn.Linear(hidden, outputs),
     )  # fmt: skip
 
 
-def vgg11(width, activation, example, outputs):
-    assert width == 1 and activation is nn.ReLU and example[0] == 3
-    return nn.Sequential(torchvision.models.vgg11().features, Mean(), nn.Linear(512, outputs))
+def vgg11(parts, example, outputs):
+    assert parts.width == 1 and parts.activation is nn.ReLU and example[0] == 3
+    layers = (torchvision.models.vgg11_bn if parts.norm else torchvision.models.vgg11)().features
+    for layer in layers:
+        if parts.norm and isinstance(layer, nn.Conv2d):
+            layer.bias = None  # torchvision keeps a bias before batch norm, which takes it out again
+    return nn.Sequential(layers, Mean(), nn.Linear(512, outputs))
 
 
-def make(model, width=1.0, activation="relu", example=(3, 32, 32), outputs=10):
-    """The network of this name, in float64."""
+BLOCKS = {18: [2, 2, 2, 2], 50: [3, 4, 6, 3], 101: [3, 4, 23, 3]}
+
+
+def make(model, width=1.0, activation="relu", norm="none", example=(3, 32, 32), outputs=10):
+    """The network of this name, in float64 and eval mode."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        rest = (width, ACTIVATIONS[activation], example, outputs)
+        parts = Parts(width, activation, norm)
+        if model in ("resnet18", "resnet50", "resnet101", "densenet169") and norm == "batch" and width == 1:
+            return getattr(torchvision.models, model)(num_classes=outputs).double().eval()
         if model.startswith("resnet"):
-            return cifar_resnet(int(model.removeprefix("resnet")), *rest).double()
-        if model.startswith("lenet5"):
-            return lenet5(nn.AvgPool2d if model.endswith("average") else nn.MaxPool2d, *rest).double()
-        return {"cnn": cnn, "vgg11": vgg11}[model](*rest).double()
+            layers = int(re.match(r"resnet(\d+)", model)[1])
+            if layers in BLOCKS:
+                shape = {"bottleneck": layers >= 50, "large": not model.endswith("cifar")}
+                made = resnet(parts, example, outputs, 64, BLOCKS[layers], **shape)
+            else:
+                made = resnet(parts, example, outputs, 16, [(layers - 2) // 6] * 3)
+        elif model.startswith("lenet5"):
+            made = lenet5(parts, example, outputs, nn.AvgPool2d if model.endswith("average") else nn.MaxPool2d)
+        else:
+            made = {"cnn": cnn, "vgg11": vgg11, "densenet40": densenet40}[model](parts, example, outputs)
+        return made.double().eval()
 
 
 def hand_over(network, reference):
-    """Gives the reference the C++ network's weights."""
+    """Gives the reference the C++ network's weights and running statistics."""
     with torch.no_grad():
-        for (name, ours), theirs in zip(network.named_parameters(), reference.parameters(), strict=True):
-            assert ours.shape == theirs.shape, name
-            theirs.copy_(ours)
+        for ours_all, theirs_all in (
+            (network.named_parameters(), reference.parameters()),
+            (network.named_buffers(), (each for each in reference.buffers() if each.dim() > 0)),
+        ):
+            for (name, ours), theirs in zip(ours_all, theirs_all, strict=True):
+                assert ours.shape == theirs.shape, name
+                theirs.copy_(ours)
 
 
 def loss(outputs, targets):

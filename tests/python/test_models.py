@@ -19,11 +19,40 @@ CASES = [
     {"model": "resnet8", "width": 0.5, "activation": "elu", "example": (2, 17, 13)},
     {"model": "resnet20", "width": 0.5},
     {"model": "resnet32"},
+    {"model": "lenet5", "norm": "batch"},
+    {"model": "lenet5-average", "norm": "batch", "example": (1, 28, 28)},
+    {"model": "cnn", "norm": "batch", "example": (1, 28, 28), "width": 0.25},
+    {"model": "vgg11", "norm": "batch"},
+    {"model": "resnet20", "norm": "batch", "width": 0.5, "activation": "elu"},
+    {"model": "resnet110", "norm": "batch", "width": 0.25},
+    {"model": "resnet18-cifar", "width": 0.25},
+    {"model": "resnet18-cifar", "norm": "batch", "width": 0.25},
+    {"model": "resnet101-cifar", "norm": "batch", "width": 0.125},
+    {"model": "densenet40", "width": 0.25},
+    {"model": "densenet40", "norm": "batch"},
+    {"model": "resnet18", "norm": "batch", "example": (3, 64, 64), "outputs": 1000},
+    {"model": "resnet18", "width": 0.25, "example": (3, 64, 48)},
+    {"model": "resnet50", "norm": "batch", "example": (3, 64, 64), "outputs": 1000},
+    {"model": "resnet101", "norm": "batch", "example": (3, 64, 64), "outputs": 1000},
+    {"model": "densenet169", "norm": "batch", "example": (3, 64, 64), "outputs": 1000},
 ]
+
+PARAMETERS = {
+    ("lenet5", "batch", 1.0, 10): 62_436,
+    ("resnet20", "batch", 0.5, 10): 68_786,
+    ("resnet110", "batch", 1.0, 10): 1_730_714,
+    ("resnet18-cifar", "batch", 1.0, 10): 11_173_962,
+    ("densenet40", "batch", 1.0, 10): 1_542_682,
+    ("resnet18", "batch", 1.0, 1000): 11_689_512,
+    ("resnet50", "batch", 1.0, 1000): 25_557_032,
+    ("resnet101", "batch", 1.0, 1000): 44_549_160,
+    ("densenet169", "batch", 1.0, 1000): 14_149_480,
+}
+"""Published counts, or those of the papers' own text; model, norm, width, outputs -> parameters."""
 
 
 def name(case):
-    return " ".join(str(value) for value in case.values())
+    return " ".join(str(value) for value in (case.values() if isinstance(case, dict) else case))
 
 
 def pair(case):
@@ -36,24 +65,49 @@ def pair(case):
     return network, reference, options
 
 
+def settle(network, reference, options):
+    """Both in train mode on one batch: running statistics that are not those of the start, equal in both."""
+    inputs, _ = batch(options, 4)
+    network.train()
+    reference.train()
+    outputs, expected = network(inputs), reference(inputs)
+    network.eval()
+    reference.eval()
+    return outputs, expected
+
+
 def batch(options, size=3):
     generator = torch.Generator().manual_seed(1)
     inputs = torch.randn(size, *options["example"], dtype=torch.float64, generator=generator)
     return inputs, torch.randint(options["outputs"], (size,), generator=generator)
 
 
+def assert_close_in_scale(actual, expected, label=""):
+    """To 1e-10 of the largest entry: sums of many terms round in proportion to the terms, not to what is left of them."""
+    bound = 1e-10 * expected.abs().max().item()
+    torch.testing.assert_close(actual, expected, rtol=0, atol=bound, msg=lambda text: f"{label}: {text}")
+
+
 @pytest.mark.parametrize("case", CASES, ids=name)
 def test_values_and_gradients_are_those_of_the_twin_in_torch(case):
     network, reference, options = pair(case)
+    assert_close_in_scale(*settle(network, reference, options))
     inputs, targets = batch(options)
     outputs, expected = network(inputs), reference(inputs)
-    torch.testing.assert_close(outputs, expected, rtol=1e-10, atol=1e-10)
+    assert_close_in_scale(outputs, expected)
     reference_networks.loss(outputs, targets).backward()
     reference_networks.loss(expected, targets).backward()
     for (label, ours), theirs in zip(network.named_parameters(), reference.parameters(), strict=True):
-        scale = theirs.grad.abs().max().item()
-        assert scale > 0, label
-        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-10, atol=1e-10 * scale, msg=lambda text, label=label: f"{label}: {text}")
+        assert theirs.grad.abs().max() > 0, label
+        assert_close_in_scale(ours.grad, theirs.grad, label)
+
+
+@pytest.mark.parametrize("key", PARAMETERS, ids=name)
+def test_networks_have_their_published_parameters(key):
+    model, norm, width, outputs = key
+    example = (3, 32, 32) if outputs == 10 else (3, 224, 224)
+    network = _core.Network(model=model, norm=norm, width=width, example=example, outputs=outputs)
+    assert sum(each.numel() for _, each in network.named_parameters()) == PARAMETERS[key]
 
 
 @pytest.mark.parametrize("model", [each for each in _core.model_names() if each not in ("mlp", "logistic", "linear")])
@@ -94,6 +148,36 @@ def test_a_residual_network_is_trained_and_measured(cifar_folder):
         assert trace.trajectory.train_loss[-1] < trace.trajectory.train_loss[0]
         # The snapshot is fresh at the points 0, 10 and 20, and its variance is zero there.
         assert (trace["svrg"].average_variance == 0).all()
+
+
+def test_batch_norm_is_trained_by_the_batch_and_measured_by_running_statistics(cifar_folder):
+    options = {"data": "cifar10", "data_dir": cifar_folder, "model": "resnet8", "width": 0.25, "norm": "batch", "batch_size": 16}
+    options |= {"iterations": 20, "log_every": 10, "refresh_every": 10, "lr": 0.01, "progress": False}
+    with gradist.run(**options) as trace:
+        half = trace["sg-b"].average_variance / 2
+        torch.testing.assert_close(torch.tensor(trace["sg-2b"].average_variance), torch.tensor(half), rtol=1e-12, atol=0)
+        assert trace.trajectory.train_loss[-1] < trace.trajectory.train_loss[0]
+        four = trace.trajectory.parameter_hash
+        with gradist.run(**options, estimator="sg-b") as one:
+            assert (one.trajectory.parameter_hash == four).all()
+
+
+def test_sparse_data_are_trained_on_and_measured(tmp_path):
+    generator = torch.Generator().manual_seed(4)
+    for file, examples in (("data", 60), ("data.t", 20)):
+        lines = []
+        for _ in range(examples):
+            columns = torch.randperm(25, generator=generator)[:4].sort().values
+            values = torch.randn(4, generator=generator)
+            entries = " ".join(f"{column + 1}:{value:.9g}" for column, value in zip(columns.tolist(), values.tolist(), strict=True))
+            lines.append(f"{1 if values.sum() > 0 else -1} {entries}\n")
+        (tmp_path / file).write_text("".join(lines))
+    options = {"data": "libsvm", "data_dir": tmp_path, "model": "logistic", "batch_size": 8, "iterations": 40, "progress": False}
+    with gradist.run(**options, log_every=20, refresh_every=20, weight_decay=0.0) as trace:
+        half = trace["sg-b"].average_variance / 2
+        torch.testing.assert_close(torch.tensor(trace["sg-2b"].average_variance), torch.tensor(half), rtol=1e-12, atol=0)
+        assert trace.trajectory.train_loss[-1] < trace.trajectory.train_loss[0]
+        assert trace.layers == ("linear.weight", "linear.bias")
 
 
 def test_images_are_needed_for_convolutions():

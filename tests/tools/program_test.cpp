@@ -108,7 +108,8 @@ TEST_F(ProgramTest, RefusesBadOptionsInOneLine) {
   EXPECT_EQ(refused_run({"--clusters", "3824"}),
             "clusters = 3824, must be <= 3823, the number of training examples");
   EXPECT_EQ(refused_run({"--data", "cats"}),
-            "--data = cats, must be one of digits|mnist|fashion-mnist|cifar10|cifar100");
+            "--data = cats, must be one of digits|mnist|fashion-mnist|cifar10|cifar100|"
+            "csv|year-prediction-msd|libsvm");
   EXPECT_EQ(refused_run({"--protocol", "faghri", "--measure", "exact"}),
             "protocol = faghri, must be none where measure = exact (it needs sampled)");
   EXPECT_FALSE(std::filesystem::exists(out));
@@ -238,6 +239,22 @@ TEST_F(ProgramTest, AnInterruptStopsCleanly) {
   EXPECT_EQ(test::stored_datasets(out).at("trajectory/iteration").extents.front(), 2U);
 }
 
+TEST_F(ProgramTest, DataInfoSaysWhatFilesHold) {
+  test::write_file(folder / "good.csv", "1,2\n");
+  const std::string path = (folder / "good.csv").string();
+  const Outcome good = program({"data", "info", path});
+  EXPECT_EQ(good.status, kDone);
+  EXPECT_EQ(good.out, path + ": CSV, 1 rows of 2 numbers\n");
+  test::write_file(folder / "ragged.csv", "1,2\n1\n");
+  const Outcome all = program({"data", "info", folder.string()});
+  EXPECT_EQ(all.status, kFailed);
+  EXPECT_THAT(all.out, HasSubstr("ragged.csv:2: 1 field, must be at least 2"));
+  EXPECT_EQ(refused({"data", "info", "nowhere"}), "nowhere: no such file or folder, must exist");
+  EXPECT_EQ(refused({"data", "fetch"}), "data fetch, must be data info PATH");
+  EXPECT_EQ(refused({"data", "info"}), "data info, must be given one file or folder, not 0");
+  EXPECT_THAT(program({"data", "--help"}).out, HasSubstr("gradist data info PATH"));
+}
+
 TEST_F(ProgramTest, HelpTeachesEveryOption) {
   const Outcome outcome = program({"run", "--help"});
   EXPECT_EQ(outcome.status, kDone);
@@ -260,7 +277,7 @@ TEST_F(ProgramTest, HelpTeachesEveryOption) {
 
 TEST_F(ProgramTest, RefusesUnknownCommands) {
   EXPECT_EQ(refused({"walk"}),
-            "walk, must be one of run|rf|check|info|report|--help|--version|--list-presets");
+            "walk, must be one of run|rf|check|data|info|report|--help|--version|--list-presets");
   EXPECT_EQ(refused({"--version", "now"}), "now, must not follow --version");
   EXPECT_THAT(refused({"report", "trace.h5"}), HasSubstr("Python package"));
 }

@@ -117,6 +117,10 @@ TEST(RunOptionsTest, RefusesEstimatorsAndDriversThatDoNotFit) {
     return refusal([&] { check_run_options(resolved(std::move(options))); });
   };
   EXPECT_EQ(refused({{"drive", "svrg"}}), "");
+  EXPECT_EQ(
+      refused({{"drive", "svrg"}, {"model", "resnet8"}, {"norm", "batch"}}),
+      "drive = svrg, must be none where norm = batch: a step by the statistics of its batch is "
+      "no sum over examples");
   EXPECT_EQ(refused({{"drive", "gc-descent"}}),
             "drive = gc-descent, must be none or among the estimators measured");
   EXPECT_EQ(refused({{"estimator", "sg-importance"}, {"replacement", "no"}}),

@@ -1,0 +1,28 @@
+#pragma once
+
+#include "data/bytes.h"
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace gradist {
+
+/// Numbers in rows, read from text with commas between them and as many in every line. A first line
+/// in which no field is a number is a header and passed over.
+struct CsvTable {
+  int64_t columns = 0;
+  std::vector<float> values;  ///< [N, columns], all finite
+
+  int64_t rows() const { return columns > 0 ? static_cast<int64_t>(values.size()) / columns : 0; }
+};
+
+/// At least one row of at least two numbers. `name` is what errors call the text. Memory is that of
+/// the numbers really there, at most 2^31 of them.
+CsvTable parse_csv(const ByteReader& read, const std::string& name);
+
+/// Reads a file, plain or gzip-compressed (told by its content, not its name).
+CsvTable read_csv(const std::filesystem::path& file);
+
+}  // namespace gradist

@@ -1,0 +1,32 @@
+#pragma once
+
+#include "data/bytes.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <string>
+
+namespace gradist::fuzz {
+
+/// Delivers the bytes of one input.
+inline ByteReader reader_of(const uint8_t* data, size_t size) {
+  return [data, size, position = size_t{0}](std::span<uint8_t> into) mutable {
+    const size_t count = std::min(into.size(), size - position);
+    std::copy_n(data + position, count, into.begin());
+    position += count;
+    return count;
+  };
+}
+
+/// Whatever the bytes are, a parser returns or throws a DataError of one line.
+template <typename Parse>
+int run(const Parse& parse) {
+  try {
+    parse();
+  } catch (const DataError& error) {
+    if (std::string(error.what()).find('\n') != std::string::npos) std::abort();
+  }
+  return 0;
+}
+
+}  // namespace gradist::fuzz

@@ -20,18 +20,14 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
-from measurement import CASES, plain_epoch, train
 from torch import Tensor, nn
 
 import gradist
 from gradist import _core
-from images import IMAGES
-from networks import PROBLEMS
+from cases import CASES, add_case_options, load_case, plain_epoch, train
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 CLUSTERS = 128
 SWEEPS = 10
 SIDE = 16
@@ -86,30 +82,18 @@ def beside_kmeans(rows: Tensor) -> None:
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=CASES, default="mlp")
-    parser.add_argument("--data-dir", type=Path, help="the data set's folder (default: in ../shared/data beside the repository)")
-    parser.add_argument("--examples", type=int, help="images to take (default: 60000 of MNIST, 10000 of CIFAR-10)")
+    add_case_options(parser, model="mlp")
     parser.add_argument("--steps", type=int, default=300, help="SGD steps before the first clustering, and from it to the next")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     return parser.parse_args()
 
 
 def main() -> int:
     options = parse_options()
     case = CASES[options.model]
-    images = IMAGES[case.images]
-    folder = options.data_dir or REPOSITORY.parent / "shared" / "data" / images.folder
-    if not images.found_in(folder):
-        print(f"skipped: no {images.file} in {folder}; name its folder by --data-dir")
-        return 0
-
-    torch.manual_seed(0)
-    torch.set_num_threads(options.threads)
-    inputs, targets = images.read(folder, options.examples or case.examples)
-    model = PROBLEMS[options.model].network()
+    model, data = load_case(options)
+    inputs, targets = data
     loss_fn = nn.CrossEntropyLoss(reduction="none")
-    data = (inputs, targets)
     train(model, inputs, targets, options.steps, case)
     former = gradist.cluster(model, loss_fn, data, k=CLUSTERS, method="descent", iterations=SWEEPS)
     train(model, inputs, targets, options.steps, case)

@@ -16,60 +16,15 @@ import argparse
 import resource
 import statistics
 import sys
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import gradist
-from images import IMAGES
-from networks import PROBLEMS
+from cases import CASES, add_case_options, load_case, plain_epoch, train
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 ESTIMATORS = ["sg-b", "sg-2b", "svrg", "gc"]
-
-
-@dataclass(frozen=True)
-class Case:
-    """What is measured, the optimiser that trains it first, and the ratio to reach."""
-
-    images: str
-    examples: int
-    target: float
-    learning_rate: float
-    momentum: float
-
-
-CASES = {
-    "mlp": Case("mnist", 60_000, target=2.6, learning_rate=0.02, momentum=0.5),
-    "resnet8": Case("cifar10", 10_000, target=3.0, learning_rate=0.02, momentum=0.9),
-}
-
-
-def batches(inputs: Tensor, targets: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    return zip(inputs.split(size), targets.split(size), strict=True)
-
-
-def train(model: nn.Module, inputs: Tensor, targets: Tensor, steps: int, case: Case) -> None:
-    """SGD, so that measurements see gradients of a real trajectory; the MLP's as in the preset faghri-mnist-mlp."""
-    optimiser = torch.optim.SGD(model.parameters(), lr=case.learning_rate, momentum=case.momentum, weight_decay=5e-4)
-    for _ in range(steps):
-        picks = torch.randint(len(inputs), (128,))
-        optimiser.zero_grad()
-        nn.functional.cross_entropy(model(inputs[picks]), targets[picks]).backward()
-        optimiser.step()
-    optimiser.zero_grad()
-
-
-def plain_epoch(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
-    start = time.perf_counter()
-    for x, y in batches(inputs, targets, 128):
-        model.zero_grad()
-        nn.functional.cross_entropy(model(x), y).backward()
-    return time.perf_counter() - start
+TARGETS = {"mlp": 2.6, "resnet8": 3.0}
 
 
 def peak_mib() -> int:
@@ -78,28 +33,16 @@ def peak_mib() -> int:
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=CASES, default="mlp")
-    parser.add_argument("--data-dir", type=Path, help="the data set's folder (default: in ../shared/data beside the repository)")
-    parser.add_argument("--examples", type=int, help="images to take (default: 60000 of MNIST, 10000 of CIFAR-10)")
+    add_case_options(parser, model="mlp")
     parser.add_argument("--steps", type=int, default=300, help="SGD steps between the snapshot and the measurement")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     return parser.parse_args()
 
 
 def main() -> int:
     options = parse_options()
     case = CASES[options.model]
-    images = IMAGES[case.images]
-    folder = options.data_dir or REPOSITORY.parent / "shared" / "data" / images.folder
-    if not images.found_in(folder):
-        print(f"skipped: no {images.file} in {folder}; name its folder by --data-dir")
-        return 0
-
-    torch.manual_seed(0)
-    torch.set_num_threads(options.threads)
-    inputs, targets = images.read(folder, options.examples or case.examples)
-    model = PROBLEMS[options.model].network()
+    model, (inputs, targets) = load_case(options)
     loss_fn = nn.CrossEntropyLoss(reduction="none")
     train(model, inputs, targets, options.steps, case)
     snapshot = {name: value.clone() for name, value in model.state_dict().items()}
@@ -122,7 +65,7 @@ def main() -> int:
           f"coverage {sorted(set(measured.coverage.values()))}")  # fmt: skip
     print(f"peak memory {peak_mib()} MiB ({base} MiB before measuring)")
     print(f"exact measurement / plain epoch: {statistics.median(ratios):.2f} "
-          f"(rounds {ratios[0]:.2f} to {ratios[-1]:.2f}), to reach {case.target}")  # fmt: skip
+          f"(rounds {ratios[0]:.2f} to {ratios[-1]:.2f}), to reach {TARGETS[options.model]}")  # fmt: skip
     return 0
 
 

@@ -23,14 +23,11 @@ import time
 from pathlib import Path
 
 import torch
-from measurement import CASES
 from torch import Tensor, nn
 
 import gradist
-from images import IMAGES
-from networks import PROBLEMS
+from cases import CASES, add_case_options, load_case
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 BATCH = 128
 LEARNING_RATES = {"resnet8": 0.01, "mlp": 0.02}
 WAYS = {
@@ -61,9 +58,7 @@ class Trajectory:
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=CASES, default="resnet8")
-    parser.add_argument("--data-dir", type=Path, help="the data set's folder (default: in ../shared/data beside the repository)")
-    parser.add_argument("--examples", type=int, help="images to take (default: 60000 of MNIST, 10000 of CIFAR-10)")
+    add_case_options(parser, model="resnet8")
     parser.add_argument("--first", type=int, default=400, help="iteration of the first refresh")
     parser.add_argument("--iterations", type=int, default=3000)
     parser.add_argument("--refresh-every", type=int, default=200)
@@ -71,7 +66,6 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--sweeps", type=int, default=10)
     parser.add_argument("--way", action="append", choices=WAYS, help="one of the ways above, several times (default: all)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, default=Path("staleness.csv"))
     return parser.parse_args()
 
@@ -79,18 +73,10 @@ def parse_options() -> argparse.Namespace:
 def main() -> int:
     options = parse_options()
     case = CASES[options.model]
-    images = IMAGES[case.images]
-    folder = options.data_dir or REPOSITORY.parent / "shared" / "data" / images.folder
-    if not images.found_in(folder):
-        print(f"skipped: no {images.file} in {folder}; name its folder by --data-dir")
-        return 0
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(options.seed)
-    inputs, targets = images.read(folder, options.examples or case.examples)
-    model = PROBLEMS[options.model].network()
+    model, data = load_case(options, options.seed)
+    inputs, targets = data
     loss_fn = nn.CrossEntropyLoss(reduction="none")
     trajectory = Trajectory(model, inputs, targets, LEARNING_RATES[options.model], case.momentum)
-    data = (inputs, targets)
     ways = options.way or list(WAYS)
     made: dict[str, gradist.Clustering] = {}
     start = time.perf_counter()

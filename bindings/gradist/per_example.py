@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointError
 
 from gradist import _core
+from gradist.following import tensors_in
 from gradist.probe import Data, LossFunction, ModelSource, is_random, refuse_coupled, trainable, unchanged
-from gradist.recording import recorded, tensors_in
+from gradist.recording import recorded
 
 __all__ = ["GradientNorms", "Method", "PerExample", "choices", "gradient_norms", "per_example"]
 

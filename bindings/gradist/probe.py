@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from gradist import _core
-from gradist.recording import recorded, tensors_in
+from gradist.following import tensors_in
+from gradist.recording import recorded
 
 __all__ = [
     "Data",

@@ -4,14 +4,12 @@ A torch function mode sees every operation the model calls, whatever module or f
 (`_RULES`) that use a trainable parameter are recorded by the tape; everything else runs as it is, and parameters it uses are
 found by autograd and left to the exact fallback.
 
-Which dimension of a tensor is the batch is followed from the model's inputs through the operations: a layer that sees the
-examples in another dimension, or in none, must not be recorded as if they were in dimension 0.
+Only where the batch is known to be (following.py) is a layer recorded.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,8 +19,9 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from gradist import _core
+from gradist.following import UNKNOWN, BatchFollower, tensors_in
 
-__all__ = ["Rule", "recorded", "rule", "tensors_in"]
+__all__ = ["Rule", "recorded", "rule"]
 
 Rule = Callable[[Any, tuple[Any, ...], Tensor], Mapping[str, Tensor]]
 """rule(layer, inputs, backprops) -> {parameter name: per-example gradients [B, *shape]}."""
@@ -66,78 +65,24 @@ def recorded(model: nn.Module, tape: _core.Tape) -> Iterator[Callable[[Tensor], 
         mode.forget()
 
 
-def tensors_in(values: Any) -> Iterator[Tensor]:
-    """The tensors in nested tuples, lists and dicts."""
-    if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, Mapping):
-        for each in values.values():
-            yield from tensors_in(each)
-    elif isinstance(values, Sequence) and not isinstance(values, str):
-        for each in values:
-            yield from tensors_in(each)
-
-
-# ---- where the batch is
-
-_UNKNOWN = -1
-_FOLDED = -2
-"""Dimension 0 holds the examples and what else they were folded with, examples first: [B, T, ...] as [B T, ...]."""
-_recordings = itertools.count()
-
-
-class _Recording(TorchFunctionMode):
-    """The mode. A tensor known to hold the examples carries their dimension in an attribute of this recording's own."""
+class _Recording(BatchFollower, TorchFunctionMode):
+    """The mode: records what the table knows, and follows the examples through everything."""
 
     def __init__(self, tape: _core.Tape, model: nn.Module) -> None:
-        super().__init__()
+        BatchFollower.__init__(self)
+        TorchFunctionMode.__init__(self)
         self.tape = tape
-        self.name = f"_gradist_batch_{next(_recordings)}"
         self._own = {id(each) for each in model.parameters()}
-        self._marked: list[Tensor] = []
-        self.ambiguous = False
-        self._examples = 0
 
     def follow(self, inputs: Any) -> None:
-        """Marks the inputs of the model: their dimension 0 is the batch."""
-        batched = [each for each in tensors_in(inputs) if each.dim() > 0]
-        if batched and torch.is_grad_enabled():
-            self._check_size(batched[0].shape[0])
-        for tensor in batched:
-            self.ambiguous = self.ambiguous or tensor.shape[0] in tensor.shape[1:]
-            if not self._examples:
-                self._examples = tensor.shape[0]
-                self.tape.follow(self._examples)
-            if tensor.shape[0] == self._examples:
-                self.mark(tensor, 0)
-                self._marked.append(tensor)
-
-    def _check_size(self, size: int) -> None:
-        if size == 0:
-            raise ValueError("the model is called with a batch of 0 examples, must be at least one")
-        if self._examples not in (0, size):
-            raise ValueError(f"the model is called with {size} examples, must be the {self._examples} of its first call in this context")
-
-    def forget(self) -> None:
-        """No mark stays on the caller's tensors."""
-        for tensor in self._marked:
-            tensor.__dict__.pop(self.name, None)
-        self._marked.clear()
-
-    def mark(self, tensor: Tensor, dimension: int) -> None:
-        tensor.__dict__[self.name] = dimension
+        first = not self.examples
+        super().follow(inputs)
+        if first and self.examples:
+            self.tape.follow(self.examples)
 
     def wants(self, parameter: Tensor | None) -> bool:
         """Whether gradients of this parameter are asked for; one computed from parameters counts."""
         return parameter is not None and parameter.requires_grad and (not parameter.is_leaf or id(parameter) in self._own)
-
-    def knows(self, tensor: Tensor) -> bool:
-        return self.name in tensor.__dict__
-
-    def batch_dimension(self, tensor: Tensor) -> int:
-        """The dimension that holds the examples; -1 where it is not known."""
-        # Without a call of the whole model nothing is known: then it is dimension 0.
-        return int(tensor.__dict__.get(self.name, _UNKNOWN if self._examples else 0))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -145,174 +90,9 @@ class _Recording(TorchFunctionMode):
         result = handler(self, *args, **kwargs) if handler is not None and torch.is_grad_enabled() else None
         if result is None:
             result = func(*args, **kwargs)
-        if self._examples:
-            self._follow_operation(func, args, kwargs, result)
+        if self.examples:
+            self.follow_operation(func, args, kwargs, result)
         return result
-
-    def _follow_operation(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
-        if not isinstance(result, Tensor | tuple | list):
-            return
-        if func in (Tensor.repeat, Tensor.expand) and not args[0].requires_grad and not self.knows(args[0]):
-            # Data of no example's own, such as positions, once for each example; not where that B is B may be chance.
-            if isinstance(result, Tensor) and result.dim() > 1 and result.shape[0] == self._examples and not self.ambiguous:
-                self.mark(result, 0)
-            return
-        source = next((each for each in _shallow_tensors(args, kwargs) if self.knows(each)), None)
-        if source is None or (dimension := self.batch_dimension(source)) == _UNKNOWN:
-            return
-        if func in _TURNS_IN_PLACE:
-            source.__dict__.pop(self.name, None)
-            return
-        if func in _LOST or not _keeps_examples_of(func, args, kwargs, source):
-            return
-        move = _MOVES.get(func) if dimension >= 0 else None
-        move = self.reshaped if func in _RESHAPES else move
-        for tensor in (result,) if isinstance(result, Tensor) else result:
-            if isinstance(tensor, Tensor) and tensor is not source:
-                where = move(dimension, source, tensor, args, kwargs) if move else self._kept(dimension, source, tensor)
-                if where != _UNKNOWN:
-                    self.mark(tensor, where)
-
-    def reshaped(self, dimension: int, source: Tensor, result: Tensor, *_: Any) -> int:
-        """Where the examples are after their dimension was folded with the next ones, or unfolded again."""
-        if dimension not in (0, _FOLDED) or result.dim() == 0:
-            return self._kept(dimension, source, result)
-        if result.shape[0] == self._examples:
-            return 0
-        return _FOLDED if result.shape[0] % self._examples == 0 else _UNKNOWN
-
-    def _kept(self, dimension: int, source: Tensor, result: Tensor) -> int:
-        """Where the examples are after an operation that leaves the dimensions before and after theirs alone."""
-        if result.dim() > source.dim():  # a new dimension in front may be as large as B by chance
-            return _UNKNOWN
-        if dimension == _FOLDED:
-            return _FOLDED if result.dim() > 0 and result.shape[0] == source.shape[0] else _UNKNOWN
-        if result.dim() <= dimension or result.shape[dimension] != self._examples:
-            return _UNKNOWN
-        return dimension if dimension == 0 or result.dim() == source.dim() else _UNKNOWN
-
-
-def _shallow_tensors(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Tensor]:
-    for each in (*args, *kwargs.values()):
-        if isinstance(each, Tensor):
-            yield each
-        elif isinstance(each, tuple | list):
-            yield from (inner for inner in each if isinstance(inner, Tensor))
-
-
-def _argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], position: int, *names: str) -> Any:
-    if len(args) > position:
-        return args[position]
-    return next((kwargs[name] for name in names if name in kwargs), None)
-
-
-def _keeps_examples_of(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], source: Tensor) -> bool:
-    """Whether the examples of the result are those of this operand: the first one, or any where all are aligned."""
-    first = next(_shallow_tensors(args, kwargs), None)
-    return first is source or getattr(func, "__name__", "") in _ALIGNED
-
-
-_ALIGNED = frozenset(
-    f"{before}{name}{after}"
-    for name in ("add", "sub", "mul", "div", "truediv", "pow", "rsub", "radd", "rmul", "rtruediv", "maximum", "minimum", "where", "cat",
-                 "concat", "stack", "lerp", "multiply", "subtract", "divide", "logaddexp", "addcmul", "addcdiv", "bmm")
-    for before, after in (("", ""), ("__", "__"), ("", "_"))
-)  # fmt: skip
-_LOST = frozenset((torch.as_strided, Tensor.as_strided, torch.cdist))
-_TURNS_IN_PLACE = frozenset(
-    getattr(Tensor, name)
-    for name in ("transpose_", "swapaxes_", "swapdims_", "t_", "squeeze_", "unsqueeze_", "as_strided_", "resize_", "set_")
-)
-
-
-def _stacked(dimension: int, source: Tensor, result: Tensor, args: Any, kwargs: Any) -> int:
-    where = _argument(args, kwargs, 1, "dim") or 0
-    return dimension + (where % result.dim() <= dimension)
-
-
-def _widened(dimension: int, source: Tensor, result: Tensor, args: Any, kwargs: Any) -> int:
-    """After an operation that adds dimensions behind the others."""
-    return dimension
-
-
-def _unsqueezed(dimension: int, source: Tensor, result: Tensor, args: Any, kwargs: Any) -> int:
-    where = _argument(args, kwargs, 1, "dim")
-    return dimension + (where % result.dim() <= dimension) if isinstance(where, int) else _UNKNOWN
-
-
-def _transposed(dimension: int, source: Tensor, result: Tensor, args: Any, kwargs: Any) -> int:
-    first, second = _argument(args, kwargs, 1, "dim0", "axis0"), _argument(args, kwargs, 2, "dim1", "axis1")
-    if not isinstance(first, int) or not isinstance(second, int):
-        return _UNKNOWN
-    first, second = first % source.dim(), second % source.dim()
-    return {first: second, second: first}.get(dimension, dimension)
-
-
-def _reversed(dimension: int, source: Tensor, result: Tensor, args: Any, kwargs: Any) -> int:
-    return source.dim() - 1 - dimension
-
-
-def _permuted(dimension: int, source: Tensor, result: Tensor, args: Any, kwargs: Any) -> int:
-    order = _argument(args, kwargs, 1, "dims")
-    order = args[1:] if isinstance(order, int) else order
-    return [each % source.dim() for each in order].index(dimension) if order is not None else _UNKNOWN
-
-
-def _moved(dimension: int, source: Tensor, result: Tensor, args: Any, kwargs: Any) -> int:
-    start, end = _argument(args, kwargs, 1, "source"), _argument(args, kwargs, 2, "destination")
-    if not isinstance(start, int) or not isinstance(end, int):
-        return _UNKNOWN
-    order = list(range(source.dim()))
-    order.insert(end % source.dim(), order.pop(start % source.dim()))
-    return order.index(dimension)
-
-
-def _dropped(dimension: int, source: Tensor, result: Tensor, args: Any, kwargs: Any) -> int:
-    """After an operation that takes one dimension away: an index, a reduction, one of the pieces of `unbind`."""
-    which = _argument(args, kwargs, 1, "dim", "axis")
-    which = 0 if which is None and result.dim() == source.dim() - 1 else which
-    if not isinstance(which, int) or isinstance(which, bool) or result.dim() != source.dim() - 1:
-        return dimension if dimension == 0 and result.dim() > 0 and result.shape[0] == source.shape[0] else _UNKNOWN
-    which %= source.dim()
-    return _UNKNOWN if which == dimension else dimension - (which < dimension)
-
-
-def _indexed(dimension: int, source: Tensor, result: Tensor, args: Any, kwargs: Any) -> int:
-    if isinstance(args[1], int) and not isinstance(args[1], bool):
-        return dimension - 1 if dimension > 0 else _UNKNOWN
-    indices = args[1] if isinstance(args[1], tuple) else (args[1],)
-    grows = any(each is None for each in indices)
-    if grows and (dimension != 0 or indices[0] is None or indices[0] is Ellipsis):
-        return _UNKNOWN
-    same = result.dim() > dimension and result.shape[dimension] == source.shape[dimension]
-    return dimension if same and (dimension == 0 or result.dim() == source.dim()) else _UNKNOWN
-
-
-def _contracted(dimension: int, source: Tensor, result: Tensor, args: Any, kwargs: Any) -> int:
-    """After an einsum whose equation names its dimensions by letters alone."""
-    terms, arrow, output = args[0].replace(" ", "").partition("->") if isinstance(args[0], str) else ("", "", "")
-    for term, operand in zip(terms.split(","), _shallow_tensors(args, {}), strict=False):
-        if operand is source and arrow and "." not in args[0]:
-            return output.find(term[dimension])
-    return _UNKNOWN
-
-
-_RESHAPES = frozenset(
-    getattr(owner, name) for owner in (torch, Tensor) for name in ("reshape", "view", "flatten", "unflatten") if hasattr(owner, name)
-)
-_REDUCTIONS = ("mean", "sum", "amax", "amin", "max", "min", "logsumexp", "unbind", "select")
-_MOVES: dict[Any, Callable[[int, Tensor, Tensor, Any, Any], int]] = {
-    **dict.fromkeys((getattr(owner, name) for owner in (torch, Tensor) for name in ("transpose", "swapaxes", "swapdims")), _transposed),
-    **dict.fromkeys((getattr(owner, name) for owner in (torch, Tensor) for name in ("movedim", "moveaxis")), _moved),
-    **dict.fromkeys((getattr(owner, name) for owner in (torch, Tensor) for name in _REDUCTIONS), _dropped),
-    **dict.fromkeys((torch.permute, Tensor.permute), _permuted),
-    **dict.fromkeys((Tensor.t, torch.t, Tensor.T.__get__), _reversed),  # type: ignore[attr-defined]
-    torch.einsum: _contracted,
-    torch.stack: _stacked,
-    **dict.fromkeys((F.embedding, torch.embedding, F.one_hot), _widened),
-    **dict.fromkeys((torch.unsqueeze, Tensor.unsqueeze), _unsqueezed),
-    Tensor.__getitem__: _indexed,
-}
 
 
 # ---- the table: operation -> what records it; None where it is not recorded
@@ -501,7 +281,7 @@ def _expanded(mode: _Recording, parameter: Tensor, sizes: list[int]) -> Tensor |
     if len(sizes) < 3 or mode.ambiguous:
         return None
     grows = len(sizes) > parameter.dim() or (len(sizes) == parameter.dim() and parameter.shape[0] == 1)
-    if not mode.wants(parameter) or not grows or mode.knows(parameter) or sizes[0] != mode._examples:
+    if not mode.wants(parameter) or not grows or mode.knows(parameter) or sizes[0] != mode.examples:
         return None
     sizes = [own if size == -1 else size for size, own in zip(sizes, [1] * (len(sizes) - parameter.dim()) + list(parameter.shape), strict=True)]
     expanded = mode.tape.expand(parameter, sizes)
@@ -609,7 +389,7 @@ def _followed_layers(model: nn.Module, mode: _Recording) -> Iterator[None]:
             return
         where = mode.batch_dimension(inputs[0])
         output, *states = outputs if isinstance(outputs, tuple) else (outputs,)
-        if where != _UNKNOWN and isinstance(output, Tensor):
+        if where != UNKNOWN and isinstance(output, Tensor):
             mode.mark(output, where)
             recurrent = isinstance(layer, nn.RNNBase)
             for state in tensors_in(states):

@@ -61,6 +61,7 @@
 #include "estimators/svrg.h"
 
 // A measured run of SGD, and its trace.
+#include "trajectory/network_of_run.h"
 #include "trajectory/observer.h"
 #include "trajectory/run_options.h"
 #include "trajectory/sgd_trajectory.h"

@@ -1,10 +1,8 @@
 #include "gradients/check.h"
-#include "models/network_source.h"
 #include "tools/command_line.h"
 #include "tools/program.h"
 #include "tools/text.h"
-#include "trajectory/device.h"
-#include "trajectory/random_streams.h"
+#include "trajectory/network_of_run.h"
 #include "trajectory/run_options.h"
 
 #include <ATen/ops/arange.h>
@@ -70,16 +68,9 @@ GradientCheck check(const CheckOptions& options) {
   const auto data = load_data(data_options(options.run));
   TORCH_CHECK_VALUE(options.examples <= data.train.size(), "--examples = ", options.examples,
                     ", must be <= ", data.train.size(), ", the number of training examples");
-  const auto model = model_options(options.run);
-  auto generator = stream_generator(options.run.seed, RandomStream::kInitialisation);
-  const auto network = make_network(model, data.train.example_shape(), data.train.outputs(),
-                                    generator, data.train.sparse());
   const auto type = options.precision == "float64" ? at::kDouble : at::kFloat;
-  const at::Device device(options.run.device);
-  network->to(device, type);
-  NetworkSource source(network, data.train.to(device, type), loss_for(model, data.train),
-                       options.run.label_smoothing);
-  return check_gradients(source, at::arange(options.examples, at::kLong));
+  const auto source = network_of_run(options.run, data.train, type);
+  return check_gradients(*source, at::arange(options.examples, at::kLong));
 }
 
 std::string shape_text(const std::vector<int64_t>& shape) {

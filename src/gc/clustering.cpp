@@ -48,4 +48,12 @@ Clustering balanced_clustering(const at::Tensor& order, int64_t clusters, int64_
   return Clustering(assignments, clusters);
 }
 
+void check_clusters(int64_t clusters, int64_t draws, int64_t examples) {
+  TORCH_CHECK_VALUE(clusters >= 1 && clusters <= examples, "clusters = ", clusters,
+                    ": must lie in [1, ", examples, "], the number of examples");
+  TORCH_CHECK_VALUE(draws == 0 || draws >= clusters, "draws = ", draws,
+                    ": must be >= the number of clusters, ", clusters,
+                    ", so that each is drawn from");
+}
+
 }  // namespace gradist

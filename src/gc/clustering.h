@@ -46,4 +46,8 @@ class Clustering {
 /// get, so that the allocation stays proportional.
 Clustering balanced_clustering(const at::Tensor& order, int64_t clusters, int64_t draws = 0);
 
+/// Refuses numbers of clusters K and of planned draws (0: one a cluster) that no clustering of N
+/// examples can have.
+void check_clusters(int64_t clusters, int64_t draws, int64_t examples);
+
 }  // namespace gradist

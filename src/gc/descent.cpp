@@ -160,14 +160,9 @@ class DescentRun {
 };
 
 void check(const DescentOptions& options, const Clustering* former, int64_t examples) {
-  TORCH_CHECK_VALUE(options.clusters >= 1 && options.clusters <= examples,
-                    "clusters = ", options.clusters, ": must lie in [1, ", examples,
-                    "], the number of examples");
+  check_clusters(options.clusters, options.draws, examples);
   TORCH_CHECK_VALUE(options.sweeps >= 1, "gc-iterations = ", options.sweeps, ": must be >= 1");
   TORCH_CHECK_VALUE(options.memory >= 0, "gc-memory = ", options.memory, ": must be >= 0");
-  TORCH_CHECK_VALUE(options.draws == 0 || options.draws >= options.clusters,
-                    "draws = ", options.draws, ": must be >= the number of clusters, ",
-                    options.clusters, ", so that each is drawn from");
   TORCH_CHECK_VALUE(former == nullptr ||
                         (former->examples() == examples && former->clusters() <= options.clusters),
                     "former clusters: must be of ", examples, " examples in at most ",

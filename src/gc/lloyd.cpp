@@ -274,14 +274,9 @@ class Lloyd {
 
 Clustering lloyd(GradientSource& source, const LloydOptions& options, at::Generator& generator,
                  int64_t* evaluations) {
-  TORCH_CHECK_VALUE(options.clusters >= 1 && options.clusters <= source.examples(),
-                    "clusters = ", options.clusters, ": must lie in [1, ", source.examples(),
-                    "], the number of examples");
+  check_clusters(options.clusters, options.draws, source.examples());
   TORCH_CHECK_VALUE(options.iterations >= 1, "gc-iterations = ", options.iterations,
                     ": must be >= 1");
-  TORCH_CHECK_VALUE(options.draws == 0 || options.draws >= options.clusters,
-                    "draws = ", options.draws, ": must be >= the number of clusters, ",
-                    options.clusters, ", so that each is drawn from");
   Lloyd algorithm(source, options, evaluations);
   const auto cut = [&](Clustering clustering) {
     if (!options.balanced) {

@@ -4,6 +4,7 @@
 #include "trajectory/device.h"
 #include "trajectory/epoch_sampler.h"
 #include "trajectory/interruptible_source.h"
+#include "trajectory/network_of_run.h"
 #include "trajectory/parameter_hash.h"
 #include "trajectory/random_streams.h"
 #include "trajectory/trace_writer.h"
@@ -278,27 +279,20 @@ SgdTrajectory::SgdTrajectory(const RunOptions& options) : parts_(std::make_uniqu
   check_run_options(options);
   DataSplit data = load_data(data_options(options));
   check_sizes(options, data.train.size());
-  const Loss loss = loss_for(model_options(options), data.train);
+  parts_->source = network_of_run(options, data.train);
+  parts_->test = data.test.to(at::Device(options.device), at::kFloat);
 
-  at::Generator generator = stream_generator(options.seed, RandomStream::kInitialisation);
-  const auto network = make_network(model_options(options), data.train.example_shape(),
-                                    data.train.outputs(), generator, data.train.sparse());
-  const at::Device device(options.device);
-  network->to(device);
-  parts_->test = data.test.to(device, at::kFloat);
-  parts_->source = std::make_unique<NetworkSource>(network, data.train.to(device, at::kFloat), loss,
-                                                   options.label_smoothing);
-
+  const Network& network = parts_->source->network();
   RunInfo& info = parts_->info;
   info.options = options;
-  info.model = network->describe();
+  info.model = network.describe();
   info.parameter_names = parts_->source->parameter_names();
   info.parameters = parts_->source->parameter_count();
   info.examples = data.train.size();
   info.test_examples = data.test.size();
   info.log_points = count_log_points(options);
   if (options.threads == 0) {
-    info.options.threads = threads_for(flops_per_step(options, *network));
+    info.options.threads = threads_for(flops_per_step(options, network));
   }
 }
 

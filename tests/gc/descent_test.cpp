@@ -54,18 +54,9 @@ TEST_P(DescentOnProblems, IsNeverAboveSgBAndKnowsItsObjective) {
 INSTANTIATE_TEST_SUITE_P(Problems, DescentOnProblems, ::testing::ValuesIn(test::problem_names()),
                          [](const auto& tested) { return tested.param; });
 
-/// Gradients of `kinds` kinds, in factors of two layers wider than a sketch; noise within a kind.
+/// Layers wider than a sketch.
 test::FactoredSource source_of_kinds(const at::Tensor& kind_of, int64_t kinds, double noise) {
-  const auto examples = kind_of.numel();
-  const auto around = [&](int64_t width, uint64_t seed) {
-    return normal({kinds, 1, width}, seed).index_select(0, kind_of) +
-           noise * normal({examples, 1, width}, seed + 1);
-  };
-  GradientBatch batch;
-  batch.parameters = {{around(30, 10), around(20, 20), {20, 30}, "linear"},
-                      FactoredGradients::from_dense(around(20, 20), {20}, "bias"),
-                      {around(20, 30), around(5, 40), {5, 20}, "linear"}};
-  return test::FactoredSource(batch);
+  return test::source_of_kinds(kind_of, kinds, noise, 30, 20);
 }
 
 /// More examples than all inner products are formed of.

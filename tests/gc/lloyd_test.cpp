@@ -163,21 +163,6 @@ TEST_P(LloydOnProblems, IsNeverAboveSgBAndKnowsItsObjective) {
 INSTANTIATE_TEST_SUITE_P(Problems, LloydOnProblems, ::testing::ValuesIn(test::problem_names()),
                          [](const auto& tested) { return tested.param; });
 
-/// Rank-1 gradients around K directions e_k c_k^T, N / K examples each, in the order 0 .. K - 1, 0
-/// ...
-test::FactoredSource planted_source(const at::Tensor& planted, int64_t clusters, double noise) {
-  const auto examples = planted.numel();
-  const auto around = [&](int64_t width, uint64_t seed) {
-    return normal({clusters, 1, width}, seed).index_select(0, planted) +
-           noise * normal({examples, 1, width}, seed + 1);
-  };
-  GradientBatch batch;
-  batch.parameters = {{around(12, 10), around(9, 20), {9, 12}, "linear"},
-                      FactoredGradients::from_dense(around(9, 20), {9}, "bias"),
-                      {around(9, 30), around(5, 40), {5, 9}, "linear"}};
-  return test::FactoredSource(batch);
-}
-
 /// Whether two partitions are equal up to the names of their clusters.
 bool same_partition(const at::Tensor& x, const at::Tensor& y) {
   return at::equal(x.unsqueeze(0) == x.unsqueeze(1), y.unsqueeze(0) == y.unsqueeze(1));
@@ -185,7 +170,7 @@ bool same_partition(const at::Tensor& x, const at::Tensor& y) {
 
 TEST(Lloyd, FindsAPlantedPartition) {
   const auto planted = at::arange(120, at::kLong).remainder(8);
-  auto source = planted_source(planted, 8, 0.01);
+  auto source = test::source_of_kinds(planted, 8, 0.01, 12, 9);
   for (uint64_t seed = 0; seed < 10; ++seed) {
     const LloydOptions options{.clusters = 8, .iterations = 5};
     auto generator = generator_of(seed);
@@ -198,7 +183,7 @@ TEST(Lloyd, FindsAPlantedPartition) {
 
 TEST(Lloyd, CopiesShareOneCluster) {
   const auto planted = at::arange(60, at::kLong).remainder(12);
-  auto source = planted_source(planted, 12, 0.0);
+  auto source = test::source_of_kinds(planted, 12, 0.0, 12, 9);
   for (uint64_t seed = 0; seed < 5; ++seed) {
     auto generator = generator_of(seed);
     const auto clustering = lloyd(source, {.clusters = 12, .iterations = 4}, generator);

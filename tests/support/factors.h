@@ -56,4 +56,20 @@ class FactoredSource : public TestSource {
   GradientBatch batch_;
 };
 
+/// Gradients around `kinds` kinds, example i around kind `kind_of[i]`, normal noise of this size in
+/// the factors: of a parameter [O, I] with a bias [O], and of one [5, O].
+inline FactoredSource source_of_kinds(const at::Tensor& kind_of, int64_t kinds, double noise,
+                                      int64_t inputs, int64_t outputs) {
+  const auto examples = kind_of.numel();
+  const auto around = [&](int64_t width, uint64_t seed) {
+    return normal({kinds, 1, width}, seed).index_select(0, kind_of) +
+           noise * normal({examples, 1, width}, seed + 1);
+  };
+  GradientBatch batch;
+  batch.parameters = {{around(inputs, 10), around(outputs, 20), {outputs, inputs}, "linear"},
+                      FactoredGradients::from_dense(around(outputs, 20), {outputs}, "bias"),
+                      {around(outputs, 30), around(5, 40), {5, outputs}, "linear"}};
+  return FactoredSource(batch);
+}
+
 }  // namespace gradist::test

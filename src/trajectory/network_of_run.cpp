@@ -1,0 +1,20 @@
+#include "trajectory/network_of_run.h"
+
+#include "trajectory/random_streams.h"
+
+namespace gradist {
+
+std::unique_ptr<NetworkSource> network_of_run(const RunOptions& options, const Dataset& train,
+                                              at::ScalarType type) {
+  const auto model = model_options(options);
+  const Loss loss = loss_for(model, train);
+  auto generator = stream_generator(options.seed, RandomStream::kInitialisation);
+  const auto network =
+      make_network(model, train.example_shape(), train.outputs(), generator, train.sparse());
+  const at::Device device(options.device);
+  network->to(device, type);
+  return std::make_unique<NetworkSource>(network, train.to(device, type), loss,
+                                         options.label_smoothing);
+}
+
+}  // namespace gradist

@@ -1,5 +1,6 @@
 #include "tools/program.h"
 #include "tools/text.h"
+#include "trajectory/run_options.h"
 #include "trajectory/trace_reader.h"
 
 #include <c10/util/Exception.h>
@@ -14,6 +15,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <sstream>
 
 namespace gradist::detail {
@@ -22,6 +24,19 @@ namespace {
 
 constexpr int kReaderRefused = 3;
 constexpr unsigned kPatience = 60;  // seconds for reading a summary
+
+/// The lines of a config that are not those of the defaults.
+std::string chosen_in(const std::string& config) {
+  std::set<std::string> defaults;
+  std::string line, chosen;
+  for (std::istringstream all(to_toml(RunOptions())); std::getline(all, line);) {
+    defaults.insert(line);
+  }
+  for (std::istringstream all(config); std::getline(all, line);) {
+    chosen += defaults.contains(line) ? "" : line + "\n";
+  }
+  return chosen;
+}
 
 std::string page(const TraceSummary& trace, const std::string& path) {
   std::ostringstream text;
@@ -37,7 +52,7 @@ std::string page(const TraceSummary& trace, const std::string& path) {
          << "; " << duration(trace.seconds) << "\n\n"
          << estimator_table(trace.estimators) << "Medians over the log points.\n";
   }
-  text << "\nConfig\n\n" << trace.config;
+  text << "\nOptions, where they are not the default\n\n" << chosen_in(trace.config);
   return text.str();
 }
 

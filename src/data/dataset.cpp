@@ -98,6 +98,7 @@ void validate(const DataOptions& options) {
                     c10::Join(", ", target_names()));
   TORCH_CHECK_VALUE(options.target_column == "first" || options.target_column == "last",
                     "target-column = ", options.target_column, ", must be first or last");
+  validate_examples(options.train_examples);
   validate_label_corruption(options.label_corruption);
   validate_duplicates(options.duplicate_points, options.duplicate_fraction);
 }
@@ -105,11 +106,13 @@ void validate(const DataOptions& options) {
 DataSplit load_data(const DataOptions& options) {
   validate(options);
   DataSplit split = read_data(options);
-  if (options.standardize) standardize(split);
   // A generator for each, so that corrupting labels leaves the choice of duplicates as it was.
   at::Generator seeds = at::detail::createCPUGenerator(options.seed);
   at::Generator corruption = next_generator(seeds);
   at::Generator duplicates = next_generator(seeds);
+  at::Generator examples = next_generator(seeds);
+  take_examples(split.train, options.train_examples, examples);
+  if (options.standardize) standardize(split);
   corrupt_labels(split.train, options.label_corruption, corruption);
   duplicate_points(split.train, options.duplicate_points, options.duplicate_fraction, duplicates);
   return split;

@@ -50,10 +50,12 @@ struct DataSplit {
   Dataset test;
 };
 
-/// Which data, and what is done to it; corruption and duplicates change the training set only.
+/// Which data, and what is done to it; the number of examples, corruption and duplicates concern
+/// the training set only.
 struct DataOptions {
   std::string data = "digits";
   std::string data_dir = {};      ///< folder of the data set's own files; digits need none
+  int64_t train_examples = 0;     ///< so many of the training examples; 0: all
   double label_corruption = 0;    ///< fraction of training labels changed to another class
   int64_t duplicate_points = 0;   ///< training points that are repeated until they make up ...
   double duplicate_fraction = 0;  ///< ... this fraction of the training set, N unchanged
@@ -69,9 +71,9 @@ const std::vector<std::string>& data_names();
 /// Checks all that can be checked without reading the data.
 void validate(const DataOptions& options);
 
-/// Reads the data and applies, in this order: standardisation (by the numbers of the training set
-/// as read, for both sets), label corruption, duplicates (so that the copies of a point agree in
-/// their label too). Same options, same result.
+/// Reads the data and applies, in this order: the choice of training examples, standardisation (by
+/// the numbers of the training set then, for both sets), label corruption, duplicates (so that the
+/// copies of a point agree in their label too). Same options, same result.
 DataSplit load_data(const DataOptions& options);
 
 }  // namespace gradist

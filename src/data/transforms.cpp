@@ -57,6 +57,21 @@ void standardize(DataSplit& split) {
   if (split.train.tabular && split.train.classes == 0) standardize_targets(split);
 }
 
+void take_examples(Dataset& train, int64_t examples, at::Generator& generator) {
+  validate_examples(examples);
+  TORCH_CHECK_VALUE(examples <= train.size(), "train-examples = ", examples,
+                    ", must be <= ", train.size(), ", the number of training examples");
+  if (examples == 0 || examples == train.size()) return;
+  const at::Tensor order = at::randperm(train.size(), generator, at::kLong);
+  const at::Tensor rows = std::get<0>(order.slice(0, 0, examples).sort());
+  train.inputs = train.input_rows(rows);
+  train.targets = train.targets.index_select(0, rows);
+}
+
+void validate_examples(int64_t examples) {
+  TORCH_CHECK_VALUE(examples >= 0, "train-examples = ", examples, ", must be >= 0");
+}
+
 void validate_label_corruption(double fraction) {
   TORCH_CHECK_VALUE(fraction >= 0 && fraction <= 1, "label-corruption = ", fraction,
                     ", must lie in [0, 1]");

@@ -15,6 +15,10 @@ namespace gradist {
 /// (constant input) counts as one. MNIST gives the usual 0.1307 and 0.3081.
 void standardize(DataSplit& split);
 
+/// Leaves `examples` of the examples, drawn uniformly without replacement, in the order they had;
+/// all of them for 0. More than there are is refused.
+void take_examples(Dataset& train, int64_t examples, at::Generator& generator);
+
 /// Changes the labels of exactly round(fraction * N) distinct examples, drawn uniformly, each to
 /// one of the other classes with equal probability. [Faghri20] section 4.2 "randomly change the
 /// labels for 10% of the training data", read so that every chosen label does change.
@@ -27,6 +31,7 @@ void corrupt_labels(Dataset& train, double fraction, at::Generator& generator);
 void duplicate_points(Dataset& train, int64_t points, double fraction, at::Generator& generator);
 
 /// What can be said about the options before the data is read.
+void validate_examples(int64_t examples);
 void validate_label_corruption(double fraction);
 void validate_duplicates(int64_t points, double fraction);
 

@@ -206,6 +206,7 @@ DataOptions data_options(const RunOptions& options) {
   data.data_dir = options.data_dir;
   data.targets = options.targets;
   data.target_column = options.target_column;
+  data.train_examples = options.train_examples;
   data.label_corruption = options.label_corruption;
   const Duplicates duplicates = parse_duplicates(options.duplicates).value_or(Duplicates());
   data.duplicate_points = duplicates.points;

@@ -25,6 +25,7 @@ struct RunOptions {
   std::string data_dir;
   std::string targets = "classes";
   std::string target_column = "last";
+  int64_t train_examples = 0;
   double label_corruption = 0;
   std::string duplicates;
 
@@ -130,6 +131,8 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
         one_of(target_names()));
   visit({"target-column", "where csv has its labels", data}, self.target_column,
         one_of({"first", "last"}));
+  visit({"train-examples", "training examples to take, at random; 0: all", data},
+        self.train_examples, at_least<int64_t>(0));
   visit({"label-corruption", "fraction of training labels changed to another class", data},
         self.label_corruption, in_closed(0.0, 1.0));
   visit({"duplicates", "n,x: n points repeated until they are the fraction x of the training set",

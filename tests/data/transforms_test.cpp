@@ -101,6 +101,25 @@ TEST(LabelCorruptionInput, IsChecked) {
       AllOf(HasSubstr("label-corruption = 0.5"), HasSubstr("must be 0 for data of 0 classes")));
 }
 
+TEST(Examples, AreTakenAtRandomInTheirOrder) {
+  auto random = generator();
+  Dataset data = counted(1000, 10);
+  take_examples(data, 0, random);
+  EXPECT_EQ(data.size(), 1000);
+  take_examples(data, 300, random);
+  const at::Tensor taken = data.inputs.flatten();
+  EXPECT_EQ(data.size(), 300);
+  EXPECT_TRUE(taken.diff().gt(0).all().item<bool>()) << "none twice, in the order they had";
+  EXPECT_TRUE(at::equal(data.targets, taken.to(at::kLong).remainder(10)))
+      << "labels go with inputs";
+  // The mean of 300 of 1,000 numbers 0..999 without replacement: 499.5 with deviation 14; five of
+  // them.
+  EXPECT_NEAR(taken.mean().item<double>(), 499.5, 70);
+  EXPECT_EQ(refusal([&] { take_examples(data, 301, random); }),
+            "train-examples = 301, must be <= 300, the number of training examples");
+  EXPECT_EQ(refusal([&] { take_examples(data, -1, random); }), "train-examples = -1, must be >= 0");
+}
+
 struct Duplication {
   int64_t points;
   double fraction;

@@ -306,8 +306,9 @@ TEST_F(ProgramTest, InfoIsAPage) {
   program(small_run({"--quiet"}));
   const Outcome outcome = program({"info", out});
   EXPECT_EQ(outcome.status, kDone) << outcome.err;
-  EXPECT_THAT(outcome.out, AllOf(HasSubstr("650 parameters"), HasSubstr("3 log points"),
-                                 HasSubstr("gc"), HasSubstr("model = \"logistic\"")));
+  EXPECT_THAT(outcome.out,
+              AllOf(HasSubstr("650 parameters"), HasSubstr("3 log points"), HasSubstr("gc"),
+                    HasSubstr("model = \"logistic\""), Not(HasSubstr("momentum"))));
   EXPECT_LE(lines_in(outcome.out), 66);
 }
 

@@ -2,6 +2,7 @@
 
 #include "gc/clustering.h"
 
+#include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
@@ -12,7 +13,9 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <array>
 #include <iterator>
+#include <numeric>
 #include <utility>
 
 namespace gradist {
@@ -22,7 +25,7 @@ namespace {
 constexpr int64_t kBlock = 128;
 
 /// Parts of a product of matrices, the same for any number of threads.
-constexpr int64_t kParts = 4;
+constexpr int64_t kParts = 2;
 
 /// x y^T [n, m], the rows of x in kParts parts. One part on one thread, so that BLAS has no choice
 /// of its own.
@@ -43,14 +46,51 @@ at::Tensor product(const at::Tensor& x, const at::Tensor& y) {
   return result.to(at::kDouble);
 }
 
+/// x . y in float32 or float64, in a fixed order that the compiler may vectorise.
+template <typename Scalar>
+double inner(const Scalar* x, const Scalar* y, int64_t n) {
+  constexpr int64_t kLanes = 16;
+  std::array<Scalar, kLanes> lanes{};
+  int64_t j = 0;
+  for (; j + kLanes <= n; j += kLanes) {
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      lanes[static_cast<size_t>(lane)] += x[j + lane] * y[j + lane];
+    }
+  }
+  double sum = 0;
+  for (; j < n; ++j) {
+    sum += static_cast<double>(x[j]) * static_cast<double>(y[j]);
+  }
+  return std::accumulate(lanes.begin(), lanes.end(), sum);
+}
+
+/// The smallest of the values; several at a time, where std::min_element waits for each comparison.
+double least_of(const std::vector<double>& values) {
+  constexpr size_t kLanes = 8;
+  std::array<double, kLanes> lanes;
+  lanes.fill(values.front());
+  size_t k = 0;
+  for (; k + kLanes <= values.size(); k += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      lanes[lane] = std::min(lanes[lane], values[k + lane]);
+    }
+  }
+  for (; k < values.size(); ++k) {
+    lanes[0] = std::min(lanes[0], values[k]);
+  }
+  return *std::ranges::min_element(lanes);
+}
+
 class RowProducts final : public ClusterProducts {
  public:
   RowProducts(RowReader rows, int64_t clusters) : rows_(std::move(rows)), clusters_(clusters) {}
 
   void read(const at::Tensor& block) override {
     block_ = rows_(block).contiguous();
-    if (!counted_.defined()) {
-      counted_ = at::zeros({clusters_, block_.size(1)}, at::kDouble);
+    within_.reset();
+    rows_within_ = 0;
+    if (!sums_.defined()) {
+      sums_ = at::zeros({clusters_, block_.size(1)}, at::kDouble);
     }
   }
 
@@ -58,33 +98,65 @@ class RowProducts final : public ClusterProducts {
 
   double rounding() const override { return block_.scalar_type() == at::kDouble ? 1e-13 : 1e-6; }
 
-  at::Tensor with_sums() override { return product(block_, sums_); }
-  at::Tensor within_block() override { return product(block_, block_); }
+  at::Tensor with_sums() override { return product(block_, rounded_sums_); }
+
+  const double* within_block(int64_t row) override {
+    if (!within_.defined() && rows_within_ < kRowsAlone) {
+      ++rows_within_;
+      return alone(row);
+    }
+    within_ = within_.defined() ? within_ : product(block_, block_);
+    return within_.const_data_ptr<double>() + row * within_.size(1);
+  }
 
   void move(int64_t row, int64_t from, int64_t to) override {
-    const auto moved = block_.select(0, row);
-    sums_.select(0, from).sub_(moved);
-    sums_.select(0, to).add_(moved);
+    AT_DISPATCH_FLOATING_TYPES(block_.scalar_type(), "move", [&] {
+      const auto width = block_.size(1);
+      const auto* x = block_.const_data_ptr<scalar_t>() + row * width;
+      for (const auto& [cluster, sign] : {std::pair{from, -1.0}, std::pair{to, 1.0}}) {
+        auto* sum = sums_.data_ptr<double>() + cluster * width;
+        auto* rounded = rounded_sums_.data_ptr<scalar_t>() + cluster * width;
+        for (int64_t j = 0; j < width; ++j) {
+          sum[j] += sign * static_cast<double>(x[j]);
+          rounded[j] = static_cast<scalar_t>(sum[j]);
+        }
+      }
+    });
   }
 
-  void count(const at::Tensor& clusters) override {
-    counted_.index_add_(0, clusters, block_.to(at::kDouble));
+  void place(const at::Tensor& clusters) override {
+    sums_.index_add_(0, clusters, block_.to(at::kDouble));
   }
 
-  // Sums that moves have changed drift by rounding; those counted do not.
-  at::Tensor recount() override {
-    auto norms = counted_.square().sum(1);
-    sums_ = counted_.to(block_.scalar_type(), /*non_blocking=*/false, /*copy=*/true);
-    counted_.zero_();
-    return norms;
+  at::Tensor sum_norms() override {
+    rounded_sums_ = sums_.to(block_.scalar_type(), /*non_blocking=*/false, /*copy=*/true);
+    return sums_.square().sum(1);
   }
 
  private:
+  /// So many rows of a block are multiplied one by one before the products of all are formed.
+  static constexpr int64_t kRowsAlone = 4;
+
+  const double* alone(int64_t row) {
+    const auto size = block_.size(0), width = block_.size(1);
+    row_within_.resize(static_cast<size_t>(size));
+    AT_DISPATCH_FLOATING_TYPES(block_.scalar_type(), "within_block", [&] {
+      const auto* x = block_.const_data_ptr<scalar_t>();
+      for (int64_t r = 0; r < size; ++r) {
+        row_within_[static_cast<size_t>(r)] = inner(x + row * width, x + r * width, width);
+      }
+    });
+    return row_within_.data();
+  }
+
   RowReader rows_;
   int64_t clusters_;
-  at::Tensor block_;    ///< [n, D]
-  at::Tensor sums_;     ///< s_k, [K, D], dtype of the rows
-  at::Tensor counted_;  ///< [K, D] float64
+  at::Tensor block_;         ///< [n, D]
+  at::Tensor sums_;          ///< s_k, [K, D] float64
+  at::Tensor rounded_sums_;  ///< the same in the dtype of the rows
+  at::Tensor within_;        ///< [n, n] float64, where it was worth forming
+  int64_t rows_within_ = 0;
+  std::vector<double> row_within_;  ///< [n]
 };
 
 class GramProducts final : public ClusterProducts {
@@ -94,26 +166,36 @@ class GramProducts final : public ClusterProducts {
         products_(at::zeros({clusters, gram_.size(0)}, at::kDouble)),
         assignments_(at::zeros({gram_.size(0)}, at::kLong)) {}
 
-  void read(const at::Tensor& block) override { block_ = block; }
+  void read(const at::Tensor& block) override {
+    block_ = block.contiguous();
+    within_.reset();
+  }
+
   at::Tensor squared_norms() override { return gram_.diagonal().index_select(0, block_); }
 
   double rounding() const override { return 1e-13; }
 
   at::Tensor with_sums() override { return products_.index_select(1, block_).t().contiguous(); }
-  at::Tensor within_block() override {
-    return gram_.index_select(0, block_).index_select(1, block_);
+
+  const double* within_block(int64_t row) override {
+    within_ = within_.defined() ? within_ : gram_.index_select(0, block_).index_select(1, block_);
+    return within_.const_data_ptr<double>() + row * within_.size(1);
   }
 
   void move(int64_t row, int64_t from, int64_t to) override {
-    const auto moved = gram_.select(0, block_[row].item<int64_t>());
+    const auto example = block_.const_data_ptr<int64_t>()[row];
+    const auto moved = gram_.select(0, example);
     products_.select(0, from).sub_(moved);
     products_.select(0, to).add_(moved);
+    assignments_.data_ptr<int64_t>()[example] = to;
   }
 
-  void count(const at::Tensor& clusters) override { assignments_.index_copy_(0, block_, clusters); }
+  void place(const at::Tensor& clusters) override {
+    products_.index_add_(0, clusters, gram_.index_select(0, block_));
+    assignments_.index_copy_(0, block_, clusters);
+  }
 
-  at::Tensor recount() override {
-    products_.zero_().index_add_(0, assignments_, gram_);
+  at::Tensor sum_norms() override {
     return at::zeros({products_.size(0)}, at::kDouble)
         .index_add_(0, assignments_, products_.gather(0, assignments_.unsqueeze(0)).squeeze(0));
   }
@@ -121,8 +203,8 @@ class GramProducts final : public ClusterProducts {
  private:
   at::Tensor gram_;         ///< [N, N]
   at::Tensor products_;     ///< <s_k, g_i>, [K, N]
-  at::Tensor assignments_;  ///< as counted, [N]
-  at::Tensor block_;
+  at::Tensor assignments_;  ///< [N]
+  at::Tensor block_, within_;
 };
 
 /// N_k, R_k and the clusters of all examples while they move.
@@ -141,7 +223,7 @@ class Descent {
     for (const auto& block : order.split(kBlock)) {
       products_.read(block);
       norms_.index_copy_(0, block, products_.squared_norms());
-      products_.count(assignments_.index_select(0, block));
+      products_.place(assignments_.index_select(0, block));
     }
     recount();
   }
@@ -152,7 +234,6 @@ class Descent {
     for (const auto& block : order.split(kBlock)) {
       products_.read(block);
       moves += balanced_ ? visit_in_pairs(block) : visit(block);
-      products_.count(assignments_.index_select(0, block));
     }
     recount();
     return moves;
@@ -163,7 +244,7 @@ class Descent {
 
  private:
   void recount() {
-    const auto sum_norms = products_.recount();
+    const auto sum_norms = products_.sum_norms();
     const auto clusters = static_cast<size_t>(clusters_);
     sizes_.assign(clusters, 0);
     squares_.assign(clusters, 0);
@@ -182,7 +263,6 @@ class Descent {
 
   int64_t visit(const at::Tensor& block) {
     const auto with_sums = products_.with_sums();
-    at::Tensor within;
     int64_t moves = 0;
     for (int64_t row = 0; row < block.numel(); ++row) {
       const auto i = block[row].item<int64_t>();
@@ -192,8 +272,7 @@ class Descent {
       if (to == own) {
         continue;
       }
-      within = within.defined() ? within : products_.within_block();
-      move(i, row, to, with_sums, within);
+      move(i, row, to, with_sums);
       ++moves;
     }
     return moves;
@@ -202,17 +281,16 @@ class Descent {
   /// The same by exchanges between two examples of the block, which leave the sizes as they are.
   int64_t visit_in_pairs(const at::Tensor& block) {
     const auto with_sums = products_.with_sums();
-    const auto within = products_.within_block();
     int64_t exchanges = 0;
     for (int64_t row = 0; row < block.numel(); ++row) {
-      const auto partner = best_partner(block, row, with_sums, within);
+      const auto partner = best_partner(block, row, with_sums);
       if (partner == row) {
         continue;
       }
       const auto i = block[row].item<int64_t>(), j = block[partner].item<int64_t>();
       const auto of_i = assignments_[i].item<int64_t>(), of_j = assignments_[j].item<int64_t>();
-      move(i, row, of_j, with_sums, within);
-      move(j, partner, of_i, with_sums, within);
+      move(i, row, of_j, with_sums);
+      move(j, partner, of_i, with_sums);
       ++exchanges;
     }
     return exchanges;
@@ -221,12 +299,11 @@ class Descent {
   /// The example of the block with whom an exchange of clusters lowers J most; the row itself where
   /// none does. For i in k and j in l, with c_k(i) = sum_{m in k} ||x_i - x_m||^2, it changes J by
   ///   c_l(i) - c_k(i) + c_k(j) - c_l(j) - 2 ||x_i - x_j||^2.
-  int64_t best_partner(const at::Tensor& block, int64_t row, const at::Tensor& with_sums,
-                       const at::Tensor& within) const {
+  int64_t best_partner(const at::Tensor& block, int64_t row, const at::Tensor& with_sums) const {
     const auto* examples = block.const_data_ptr<int64_t>();
     const auto* assigned = assignments_.const_data_ptr<int64_t>();
     const auto* norms = norms_.const_data_ptr<double>();
-    const auto* inner = within.const_data_ptr<double>() + row * block.numel();
+    const auto* inner = products_.within_block(row);
     const auto cost = [&](int64_t r, int64_t k) {
       const auto cluster = static_cast<size_t>(k);
       return sizes_[cluster] * norms[examples[r]] + squares_[cluster] -
@@ -254,14 +331,14 @@ class Descent {
     return best;
   }
 
-  void move(int64_t example, int64_t row, int64_t to, const at::Tensor& with_sums,
-            const at::Tensor& within) {
+  void move(int64_t example, int64_t row, int64_t to, const at::Tensor& with_sums) {
+    const auto* within = products_.within_block(row);
     auto& cluster = assignments_.data_ptr<int64_t>()[example];
     const auto norm = norms_.const_data_ptr<double>()[example];
     for (const auto& [k, sign] : {std::pair{cluster, -1.0}, std::pair{to, 1.0}}) {
       sizes_[static_cast<size_t>(k)] += sign;
       squares_[static_cast<size_t>(k)] += sign * norm;
-      add_to_column(with_sums, k, sign, within.const_data_ptr<double>() + row * within.size(1));
+      add_to_column(with_sums, k, sign, within);
     }
     products_.move(row, cluster, to);
     cluster = to;
@@ -273,7 +350,7 @@ class Descent {
     for (size_t k = 0; k < costs_.size(); ++k) {
       costs_[k] = sizes_[k] * norm + squares_[k] - 2 * with_sums[k];
     }
-    const auto least = std::min_element(costs_.begin(), costs_.end()) - costs_.begin();
+    const auto least = std::ranges::find(costs_, least_of(costs_)) - costs_.begin();
     const auto rounding = products_.rounding() * (sizes_[own] * norm + squares_[own]);
     return costs_[static_cast<size_t>(least)] < costs_[own] - rounding ? least
                                                                        : static_cast<int64_t>(own);

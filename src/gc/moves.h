@@ -12,9 +12,10 @@ namespace gradist {
 
 /// Where moves of single examples find their inner products. x_i stands for the gradient of example
 /// i: its sketch, or the gradient itself where only inner products are needed; s_k is the sum of
-/// the x_i in cluster k. Examples come in blocks, each once a sweep:
+/// the x_i in cluster k, kept in float64 while they move. Examples come in blocks, each once a
+/// sweep:
 ///
-///   read(block), then with_sums and within_block, then move for each that moves, then count.
+///   read(block), then with_sums, then within_block and move for each that moves.
 class ClusterProducts {
  public:
   virtual ~ClusterProducts() = default;
@@ -31,25 +32,25 @@ class ClusterProducts {
   /// <x_i, s_k> at the present s_k, [n, K] float64.
   virtual at::Tensor with_sums() = 0;
 
-  /// <x_i, x_j>, [n, n] float64.
-  virtual at::Tensor within_block() = 0;
+  /// <x_i, x_j> of example `row` of the block with all of the block, [n] float64; until the next
+  /// `read`.
+  virtual const double* within_block(int64_t row) = 0;
 
   /// Example `row` of the block leaves cluster `from` for `to`.
   virtual void move(int64_t row, int64_t from, int64_t to) = 0;
 
-  /// The block's examples are done for this sweep and in these clusters, [n].
-  virtual void count(const at::Tensor& clusters) = 0;
+  /// Before all moves: the block's examples are in these clusters, [n].
+  virtual void place(const at::Tensor& clusters) = 0;
 
-  /// After a sweep, when every example is counted: the s_k are those of the counted clusters,
-  /// summed in float64. Returns ||s_k||^2, [K] float64.
-  virtual at::Tensor recount() = 0;
+  /// ||s_k||^2, [K] float64.
+  virtual at::Tensor sum_norms() = 0;
 };
 
 /// Rows x_i of some examples [n], [n, D]: from memory, or made anew from the model.
 using RowReader = std::function<at::Tensor(const at::Tensor& block)>;
 
-/// Products of rows. A block costs n (K + n) D, by torch's BLAS in a division of the work that does
-/// not depend on the number of threads.
+/// Products of rows. A block costs n K D and at most n n D for its moves, by torch's BLAS in a
+/// division of the work that does not depend on the number of threads.
 std::unique_ptr<ClusterProducts> products_of_rows(RowReader rows, int64_t clusters);
 
 /// Products from all <g_i, g_j>, [N, N] float64: nothing is estimated. A block costs n (K + n), a

@@ -48,8 +48,9 @@ class DescentRun {
     for (int64_t sweep = 0; sweep < options_.sweeps; ++sweep) {
       orders.push_back(random_order(examples, generator));
     }
-    auto moved = descend_by_moves(*products, start.assignments(), options_.clusters, orders,
-                                  options_.balanced);
+    auto moved =
+        descend_by_moves(*products, start.assignments(), options_.clusters, orders,
+                         options_.balanced, examples <= kMaxGram ? 0 : kLeastGainOfSketches);
     Clustering result(moved.assignments, options_.clusters);
     result.history = std::move(moved.history);
     return result;

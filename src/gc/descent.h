@@ -15,7 +15,8 @@ namespace gradist {
 /// some, else from a random partition of equal sizes; and the guard of guard.h at the end.
 struct DescentOptions {
   int64_t clusters = 128;   ///< K
-  int64_t sweeps = 10;      ///< over all examples, at most; fewer where nothing moves any more
+  int64_t sweeps = 10;      ///< over all examples, at most; fewer where nothing moves any more, or
+                            ///< where one on sketches lowers J by less than 0.5 %
   int64_t draws = 0;        ///< b = sum_k b_k the clusters are meant for; 0: K
   bool balanced = false;    ///< sizes of N / K each (in proportion to whole draws where K < b)
   bool replacement = true;  ///< how those draws are made; the guard compares with SG-B drawn alike

@@ -385,7 +385,7 @@ std::unique_ptr<ClusterProducts> products_of_gram(at::Tensor gram, int64_t clust
 }
 
 Moved descend_by_moves(ClusterProducts& products, const at::Tensor& start, int64_t clusters,
-                       const std::vector<at::Tensor>& orders, bool balanced) {
+                       const std::vector<at::Tensor>& orders, bool balanced, double least_gain) {
   Descent descent(products, start, clusters, balanced);
   descent.start(orders.front());
   Moved moved{descent.assignments().clone(), {descent.objective()}};
@@ -395,9 +395,11 @@ Moved descend_by_moves(ClusterProducts& products, const at::Tensor& start, int64
     if (descent.objective() > moved.history.back()) {
       break;
     }
+    const auto gain = moved.history.back() - descent.objective();
+    const bool worthwhile = gain >= least_gain * moved.history.back();
     moved.assignments = descent.assignments().clone();
     moved.history.push_back(descent.objective());
-    if (moves == 0) {
+    if (moves == 0 || !worthwhile) {
       break;
     }
   }
@@ -420,7 +422,8 @@ Moved descend_rows(const at::Tensor& rows, int64_t clusters, int64_t sweeps,
   std::generate_n(std::back_inserter(orders), sweeps, order);
   const auto products = products_of_rows(
       [&](const at::Tensor& block) { return rows.index_select(0, block); }, clusters);
-  return descend_by_moves(*products, start.assignments(), clusters, orders);
+  return descend_by_moves(*products, start.assignments(), clusters, orders,
+                          /*balanced=*/false, kLeastGainOfSketches);
 }
 
 }  // namespace gradist

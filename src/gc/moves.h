@@ -70,14 +70,19 @@ struct Moved {
 ///
 /// J is the sum of ||x_i - x_m||^2 over all pairs in one cluster, so a move changes it by the
 /// difference of two such sums: exactly, the change of N_k included, and ties and empty clusters
-/// need no rule. `orders` are the sweeps, [N] each; one without a move is the last.
-/// `balanced`: examples of a block exchange clusters in place of moving, and sizes stay as they
-/// are.
+/// need no rule. `orders` are the sweeps, [N] each; one without a move, or that lowers J by less
+/// than the part `least_gain` of it, is the last. `balanced`: examples of a block exchange clusters
+/// in place of moving, and sizes stay as they are.
 Moved descend_by_moves(ClusterProducts& products, const at::Tensor& start, int64_t clusters,
-                       const std::vector<at::Tensor>& orders, bool balanced = false);
+                       const std::vector<at::Tensor>& orders, bool balanced = false,
+                       double least_gain = 0);
 
-/// The descent of rows x_i [N, D] in memory, from a random partition of equal sizes and in random
-/// orders, up to `sweeps` of them.
+/// Sketches estimate J to a few percent, so sweeps that gain less than this part are not worth
+/// making.
+constexpr double kLeastGainOfSketches = 0.005;
+
+/// The descent of sketches x_i [N, D] in memory, from a random partition of equal sizes and in
+/// random orders, up to `sweeps` of them.
 Moved descend_rows(const at::Tensor& rows, int64_t clusters, int64_t sweeps,
                    at::Generator& generator);
 

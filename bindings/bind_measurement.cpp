@@ -79,19 +79,40 @@ void bind_clustering(py::module_& module) {
       .def_property_readonly("sizes", &Clustering::sizes)
       .def_readonly("objective", &Clustering::objective)
       .def_readonly("scatter", &Clustering::scatter)
+      .def_property_readonly("parameter_scatter",
+                             [](const Clustering& clustering) -> std::optional<at::Tensor> {
+                               if (!clustering.parameter_scatter.defined()) {
+                                 return std::nullopt;
+                               }
+                               return clustering.parameter_scatter;
+                             })
+      .def_readonly("seconds", &Clustering::seconds)
       .def_readonly("history", &Clustering::history);
 
   module.def(
       "lloyd",
-      [](const py::object& source, int64_t clusters, int64_t iterations, int64_t max_memory,
-         uint64_t seed) {
-        const LloydOptions options{
-            .clusters = clusters, .iterations = iterations, .max_memory = max_memory};
+      [](const py::object& source, int64_t clusters, int64_t iterations, const std::string& centers,
+         int64_t rank, const std::string& weighting, double fraction, int64_t minibatch,
+         double decay, const std::vector<std::string>& parameters, bool balanced,
+         int64_t max_memory, uint64_t seed) {
+        const LloydOptions options{.clusters = clusters,
+                                   .iterations = iterations,
+                                   .steps = {.centers = center_by_name(centers),
+                                             .rank = rank,
+                                             .weighting = weighting_by_name(weighting),
+                                             .fraction = fraction,
+                                             .minibatch = minibatch,
+                                             .decay = decay},
+                                   .parameters = parameters,
+                                   .balanced = balanced,
+                                   .max_memory = max_memory};
         return clusters_of(source, seed, [&](GradientSource& of, at::Generator& generator) {
           return lloyd(of, options, generator);
         });
       },
       py::arg("source"), py::kw_only(), py::arg("clusters"), py::arg("iterations"),
+      py::arg("centers"), py::arg("rank"), py::arg("weighting"), py::arg("fraction"),
+      py::arg("minibatch"), py::arg("decay"), py::arg("parameters"), py::arg("balanced"),
       py::arg("max_memory"), py::arg("seed"));
   py::class_<DescentMemory>(module, "DescentMemory")
       .def(py::init<>())
@@ -99,19 +120,21 @@ void bind_clustering(py::module_& module) {
   module.def(
       "descent",
       [](const py::object& source, int64_t clusters, int64_t iterations, double memory_weight,
-         int64_t max_memory, uint64_t seed, const std::optional<Clustering>& start,
-         DescentMemory& memory) {
+         const std::vector<std::string>& parameters, bool balanced, int64_t max_memory,
+         uint64_t seed, const std::optional<Clustering>& start, DescentMemory& memory) {
         const DescentOptions options{.clusters = clusters,
                                      .sweeps = iterations,
+                                     .balanced = balanced,
                                      .memory = memory_weight,
+                                     .parameters = parameters,
                                      .max_memory = max_memory};
         return clusters_of(source, seed, [&](GradientSource& of, at::Generator& generator) {
           return descent(of, options, start ? &*start : nullptr, generator, nullptr, &memory);
         });
       },
       py::arg("source"), py::kw_only(), py::arg("clusters"), py::arg("iterations"),
-      py::arg("memory_weight"), py::arg("max_memory"), py::arg("seed"), py::arg("start"),
-      py::arg("memory"));
+      py::arg("memory_weight"), py::arg("parameters"), py::arg("balanced"), py::arg("max_memory"),
+      py::arg("seed"), py::arg("start"), py::arg("memory"));
   module.def(
       "cluster_rows",
       [](const at::Tensor& rows, int64_t clusters, int64_t sweeps, uint64_t seed) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,12 +25,14 @@ class Clustering:
     def __init__(self, assignments: Any) -> None:
         self._core = _core.Clustering(torch.as_tensor(assignments))
         self._memory: _core.DescentMemory | None = None
+        self._parameter_names: list[str] = []
 
     @classmethod
-    def _of(cls, core: _core.Clustering, memory: _core.DescentMemory | None = None) -> Clustering:
+    def _of(cls, core: _core.Clustering, names: list[str], memory: _core.DescentMemory | None = None) -> Clustering:
         made = cls.__new__(cls)
         made._core = core
         made._memory = memory
+        made._parameter_names = names
         return made
 
     @property
@@ -54,6 +57,27 @@ class Clustering:
         return torch.tensor(scatter, dtype=torch.float64) if scatter else None
 
     @property
+    def variance_by_cluster(self) -> Tensor | None:
+        """What every cluster adds to the variance tr Cov of the estimate at one draw a cluster, N_k^2 V_k / N^2, [K] float64,
+        exact. None for one of your own."""
+        scatter = self.scatter
+        return None if scatter is None else scatter / len(self.assignments) ** 2
+
+    @property
+    def variance_by_parameter(self) -> dict[str, float] | None:
+        """The same variance by parameter of the model: name to what its coordinates add, over all clusters. None for one of
+        your own."""
+        parts = self._core.parameter_scatter
+        if parts is None:
+            return None
+        return dict(zip(self._parameter_names, (parts.sum(1) / len(self.assignments) ** 2).tolist(), strict=True))
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Wall time of "lloyd" by kind of work: gradients, A step, U step, SVD. Empty for others."""
+        return self._core.seconds
+
+    @property
     def history(self) -> list[float]:
         """J after each step of the algorithm, as the algorithm sees it; empty for one of your own."""
         return self._core.history
@@ -73,6 +97,14 @@ def cluster(
     method: str = "lloyd",
     *,
     iterations: int = 10,
+    centers: str = "factors",
+    rank: int = 1,
+    weighting: str = "running",
+    fraction: float = 1.0,
+    minibatch: int = 0,
+    decay: float = 0.0,
+    parameters: Sequence[str] = (),
+    balanced: bool = False,
     start: Clustering | None = None,
     memory: float = 0.5,
     seed: int = 0,
@@ -85,10 +117,21 @@ def cluster(
         loss_fn: loss_fn(outputs, targets) -> [B], one loss an example.
         data: inputs and targets of all N examples.
         k: clusters, at most N.
-        method: "lloyd", the paper's algorithm with rank-1 centers; or "descent", moves of single examples on sketches of
+        method: "lloyd", the paper's algorithm with centers in factors; or "descent", moves of single examples on sketches of
             their gradients, each of which lowers the objective.
         iterations: of "lloyd", A and U steps, a pass over the examples each; of "descent", sweeps over the sketches, at most
             (one pass over the examples makes them).
+        centers: of "lloyd": "factors", means of activations and backprops; or "svd", mean gradients cut to `rank`, which takes a
+            second pass over the examples and a singular value decomposition for each cluster and parameter.
+        rank: of centers by "svd", for each parameter; at the smaller side of a weight and beyond centers are exact.
+        weighting: cluster sizes in the A step of "lloyd": "running" counts examples as they move, "fixed" takes the last count as
+            the paper prints it, "none" leaves them out.
+        fraction: of the examples, a random part that each A step of "lloyd" but the first visits, in (0, 1].
+        minibatch: examples between U steps of "lloyd", in random order; 0: one U step after each A step.
+        decay: what a U step of "lloyd" keeps of the examples that the former centers stand for, in [0, 1]; 0 forgets them.
+        parameters: names of the parameters whose gradients are compared, with * and ? as in file names; one with ! in front
+            leaves out what it matches. None: all. The objective and the guard are of all parameters in any case.
+        balanced: clusters of equal size, whose variance never exceeds that of plain minibatches however stale they are.
         start: clusters that "descent" begins at, such as those of an earlier iteration; without, a random partition.
         memory: weight of the gradients where `start` was made, if "descent" made it: what lets clusters go stale more slowly.
         seed: of everything random.
@@ -104,13 +147,22 @@ def cluster(
             raise ValueError(f"{name} = {value}, must be >= 1" + (f" and <= {limit}, the examples" if name == "k" else ""))
     with unchanged(source.model):
         check_separable(source)
-        if method == "lloyd":
-            made = _core.lloyd(source, clusters=k, iterations=iterations, max_memory=max_memory, seed=seed)
-            return Clustering._of(made)
         former = None if start is None else start._core
         remembered = None if start is None else start._memory
         kept = _core.DescentMemory() if remembered is None else _core.DescentMemory(remembered)
-        made = _core.descent(
-            source, clusters=k, iterations=iterations, memory_weight=memory, max_memory=max_memory, seed=seed, start=former, memory=kept
-        )
-        return Clustering._of(made, kept)
+        common: Any = {
+            "clusters": k, "iterations": iterations, "parameters": list(parameters), "balanced": balanced,
+            "max_memory": max_memory, "seed": seed,
+        }  # fmt: skip
+        try:
+            if method == "descent":
+                made = _core.descent(source, **common, memory_weight=memory, start=former, memory=kept)
+                return Clustering._of(made, source.parameter_names, kept)
+            made = _core.lloyd(
+                source, **common, centers=centers, rank=rank, weighting=weighting, fraction=fraction, minibatch=minibatch, decay=decay
+            )
+            return Clustering._of(made, source.parameter_names)
+        except ValueError as error:
+            if "gc-" not in str(error):
+                raise
+            raise ValueError(str(error).replace("gc-", "")) from None  # the program's names of the options

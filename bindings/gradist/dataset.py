@@ -25,6 +25,8 @@ _AXES: dict[str, tuple[str, ...]] = {
     "assignments": ("example",),
     "sizes": ("cluster",),
     "objective": ("step",),
+    "scatter": ("cluster",),
+    "parameter_scatter": ("parameter",),
 }
 
 

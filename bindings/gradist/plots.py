@@ -27,6 +27,7 @@ __all__ = [
     "average_variance",
     "available",
     "cluster_sizes",
+    "cluster_variance",
     "layers",
     "losses",
     "make_figure",
@@ -45,6 +46,7 @@ COLORS = {
 _OTHER_COLORS = ("#332288", "#882255", "#555555", "#999933")
 _GRAY = "#555555"
 _MAX_PANELS = 12
+_MAX_BANDS = 10
 _NARROW = 40  # a log axis with a smaller ratio of its ends is labelled between decades
 
 _STYLE: Any = {
@@ -148,6 +150,18 @@ def cluster_sizes(trace: Trace, *, width: float = 6.5) -> Figure:
     return figure
 
 
+def cluster_variance(trace: Trace, *, width: float = 6.5) -> Figure:
+    """Where the variance within clusters is: its share by cluster, smallest cluster first, beside the share of the examples, at the
+    last refresh; and its share by parameter of the model, after each refresh."""
+    refresh = next(iter(_cluster_scatter(trace).values()))
+    figure, panels = _panels(2, width, 2.4)
+    order = np.argsort(refresh["sizes"][-1], kind="stable")
+    _share_by_cluster(panels[0], refresh["scatter"][-1][order], refresh["sizes"][-1][order].astype(float))
+    panels[0].set_title(f"Refresh at {refresh['iteration'][-1]:,}", loc="left")
+    _share_by_parameter(panels[1], trace.layers, refresh["parameter_scatter"], refresh["iteration"])
+    return figure
+
+
 def squared_norms(trace: Trace, *, width: float = 6.5) -> Figure:
     """Quantiles of the squared norms of single-example gradients, and the share that the largest 1 % carry."""
     gradients = trace.gradients
@@ -170,6 +184,7 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "losses": losses,
     "layers": layers,
     "cluster-sizes": cluster_sizes,
+    "cluster-variance": cluster_variance,
     "squared-norms": squared_norms,
 }
 
@@ -180,6 +195,7 @@ def available(trace: Trace) -> list[str]:
         "losses": _any_finite(trace.trajectory, "train_loss", "test_loss", "train_accuracy", "test_accuracy"),
         "layers": bool(trace.layers),
         "cluster-sizes": bool(_cluster_sizes(trace)),
+        "cluster-variance": bool(trace.layers) and bool(_cluster_scatter(trace)),
         "squared-norms": _any_finite(trace.gradients, "squared_norm_quantiles"),
     }
     for quantity in ("average_variance", "normalized_variance"):
@@ -295,6 +311,41 @@ def _spread_over_refreshes(axes: Axes, ranked: Array, iterations: Array, color: 
     _band_legend(axes, color, ("smallest to largest", "10 to 90 %", "25 to 75 %", "median"))
 
 
+def _share_by_cluster(axes: Axes, scatter: Array, sizes: Array) -> None:
+    ranks = np.arange(1, len(sizes) + 1)
+    axes.bar(ranks, _percent(scatter), width=0.9, color="#d55e00", label="of the variance")
+    axes.step(ranks, _percent(sizes), where="mid", color=_GRAY, linewidth=0.9, label="of the examples")
+    _label(axes, "Share (%)", x_label="Cluster, smallest first")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend()
+
+
+def _share_by_parameter(axes: Axes, names: Sequence[str], scatter: Array, iterations: Array) -> None:
+    """Stacked bands over the refreshes; beyond the largest ones parameters are put together."""
+    shares = _percent(scatter, axis=1)
+    largest = np.sort(np.argsort(-shares.mean(axis=0), kind="stable")[: _MAX_BANDS - 1 if len(names) > _MAX_BANDS else len(names)])
+    bands = [(names[index], shares[:, index]) for index in largest]
+    if len(bands) < len(names):
+        bands.append((f"{len(names) - len(bands)} others", 100 - shares[:, largest].sum(axis=1)))
+    shades = mpl.colormaps["viridis"](np.linspace(0, 0.95, len(bands)))
+    base = np.zeros(len(iterations))
+    for (name, share), shade in zip(bands, shades, strict=True):
+        if len(iterations) == 1:
+            axes.bar(iterations, share, bottom=base, width=1, color=shade, label=name)
+        else:
+            axes.fill_between(iterations, base, base + share, color=shade, linewidth=0, label=name)
+        base = base + share
+    axes.set_ylim(0, 100)
+    _label(axes, "Share of the variance (%)")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), reverse=True, handlelength=1)
+
+
+def _percent(parts: Array, axis: int = 0) -> Array:
+    """Of their sum; zeros where that is zero."""
+    total = parts.sum(axis=axis, keepdims=True)
+    return np.divide(100 * parts, total, out=np.zeros(parts.shape), where=total > 0)
+
+
 def _quantile_fan(axes: Axes, iterations: Array, quantiles: Array) -> None:
     levels = np.linspace(0, 1, quantiles.shape[1])
     chosen = [int(np.abs(levels - level).argmin()) for level in (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)]
@@ -393,3 +444,7 @@ def _any_finite(series: Any, *names: str) -> bool:
 def _cluster_sizes(trace: Trace) -> dict[str, Any]:
     found = trace.refreshes.items()
     return {name: refresh for name, refresh in found if "sizes" in refresh and refresh["sizes"].size > 0}
+
+
+def _cluster_scatter(trace: Trace) -> dict[str, Any]:
+    return {name: refresh for name, refresh in _cluster_sizes(trace).items() if "parameter_scatter" in refresh}

@@ -31,6 +31,7 @@ _CAPTIONS = {
     "losses": "Loss and accuracy.",
     "layers": "Average variance of each parameter.",
     "cluster-sizes": "Sizes of the clusters after each refresh; the dotted line is N / K.",
+    "cluster-variance": "Where the variance within clusters is: by cluster, with the share of the examples, and by parameter.",
     "squared-norms": "Squared norms of the gradients of single examples, and the share of their sum that the largest 1 % carry.",
 }
 

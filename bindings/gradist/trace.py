@@ -142,6 +142,8 @@ class RefreshSeries(_Group):
     seconds = _Column("wall time of the refresh, [R]")
     sizes = _Column("examples in every cluster, [R, K]; gc only")
     objective = _Column("clustering objective after each step, [R, n]; gc only")
+    scatter = _Column("N_k SSE_k of every cluster, exact, [R, K]; gc only")
+    parameter_scatter = _Column("sum_k N_k SSE_k of every parameter alone, exact, [R, L]; gc only")
 
 
 class GradientSeries(_Group):
@@ -284,7 +286,8 @@ class Trace(Mapping[str, EstimatorSeries]):
 
     def plot(self, figure: str = "variances", **options: Any) -> Figure:
         """One of the report's figures, ready for a paper: `variances` (average and normalized variance side by side),
-        `average-variance`, `normalized-variance`, `losses`, `layers`, `cluster-sizes` or `squared-norms`.
+        `average-variance`, `normalized-variance`, `losses`, `layers`, `cluster-sizes`, `cluster-variance` or
+        `squared-norms`.
 
         Options are those of the function of that name in `gradist.plots`, such as `width` in inches and `window`, the
         number of log points that the rolling mean and its standard deviation are taken over.

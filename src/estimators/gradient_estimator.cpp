@@ -39,8 +39,11 @@ int64_t checked_clusters(const EstimatorOptions& options, int64_t examples) {
 }
 
 std::unique_ptr<GradientEstimator> make_lloyd(const EstimatorOptions& options, int64_t examples) {
+  validate(options.gc_steps);
   const LloydOptions lloyd{.clusters = checked_clusters(options, examples),
                            .iterations = options.gc_iterations,
+                           .steps = options.gc_steps,
+                           .parameters = options.gc_parameters,
                            .balanced = options.balanced,
                            .replacement = options.replacement,
                            .max_memory = options.max_memory};
@@ -53,6 +56,7 @@ DescentOptions descent_options(const EstimatorOptions& options, int64_t examples
           .balanced = options.balanced,
           .replacement = options.replacement,
           .memory = options.gc_memory,
+          .parameters = options.gc_parameters,
           .max_memory = options.max_memory};
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "gc/clustering.h"
+#include "gc/lloyd.h"
 #include "gc/sampling_design.h"
 #include "gradients/gradient_source.h"
 
@@ -71,7 +72,9 @@ struct EstimatorOptions {
   double importance_mix = 0.25;  ///< uniform part of draws by norms, see with_importance
   double gc_memory = 0.5;        ///< weight of the former refresh in gc-descent, see DescentOptions
   int64_t gc_iterations = 10;    ///< a refresh: A + U steps of gc, sweeps of gc-descent
-  int64_t max_memory = 0;        ///< bytes for the factors of a chunk; 0: 1 GiB
+  LloydSteps gc_steps = {};      ///< how gc makes its A and U steps
+  std::vector<std::string> gc_parameters = {};  ///< patterns of those that clustering compares; all
+  int64_t max_memory = 0;                       ///< bytes for the factors of a chunk; 0: 1 GiB
 };
 
 /// The names `make_estimator` knows, in the order they are shown: sg-b, sg-2b, svrg, gc,

@@ -3,6 +3,8 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <map>
+#include <string>
 #include <vector>
 
 namespace gradist {
@@ -32,8 +34,14 @@ class Clustering {
   /// N_k^2 V_k = N_k SSE_k of each cluster, exact, at the parameters where it was made, [K]; empty
   /// for assignments of one's own.
   std::vector<double> scatter;
-  at::Tensor
-      squared_norms;  ///< ||g_i||^2 there, [N] float64; undefined for assignments of one's own
+
+  /// The same of each parameter l alone, [L, K] float64, and ||g_i||^2 there, [N] float64;
+  /// undefined for assignments of one's own.
+  at::Tensor parameter_scatter, squared_norms;
+
+  /// Wall time by kind of work of what made it: gradients, A step, U step, SVD; empty but for
+  /// lloyd.
+  std::map<std::string, double> seconds;
 
  private:
   at::Tensor assignments_;

@@ -2,6 +2,7 @@
 
 #include "gc/guard.h"
 #include "gc/moves.h"
+#include "gradients/partial_source.h"
 #include "gradients/visit.h"
 
 #include <ATen/TensorOperators.h>
@@ -34,11 +35,13 @@ at::Tensor random_order(int64_t n, at::Generator& generator) {
 
 class DescentRun {
  public:
-  DescentRun(GradientSource& source, const DescentOptions& options, int64_t* evaluations)
+  /// `source` is what is compared, of `whole` which it is made from.
+  DescentRun(GradientSource& source, GradientSource& whole, const DescentOptions& options,
+             int64_t* evaluations)
       : source_(source),
         options_(options),
         evaluations_(evaluations),
-        chunk_(chunk_size(source, options.max_memory)) {}
+        chunk_(chunk_size(whole, options.max_memory)) {}
 
   Clustering run(const Clustering* former, at::Generator& generator, DescentMemory* memory) {
     const auto examples = source_.examples();
@@ -175,7 +178,8 @@ void check(const DescentOptions& options, const Clustering* former, int64_t exam
 Clustering descent(GradientSource& source, const DescentOptions& options, const Clustering* former,
                    at::Generator& generator, int64_t* evaluations, DescentMemory* memory) {
   check(options, former, source.examples());
-  DescentRun algorithm(source, options, evaluations);
+  PartialSource compared(source, options.parameters);
+  DescentRun algorithm(compared, source, options, evaluations);
   auto clustering = algorithm.run(former, generator, memory);
   const auto step = [&](const Clustering& from) {
     return algorithm.run(&from, generator, nullptr);

@@ -6,6 +6,8 @@
 #include <ATen/core/Generator.h>
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 namespace gradist {
 
@@ -21,7 +23,8 @@ struct DescentOptions {
   bool balanced = false;    ///< sizes of N / K each (in proportion to whole draws where K < b)
   bool replacement = true;  ///< how those draws are made; the guard compares with SG-B drawn alike
   double memory = 0.5;      ///< w >= 0, weight of the gradients at the former refresh
-  int64_t max_memory = 0;   ///< bytes for the factors of a chunk, and for the sketches; 0: 1 GiB
+  std::vector<std::string> parameters = {};  ///< patterns (partial_source.h) of those compared; all
+  int64_t max_memory = 0;  ///< bytes for the factors of a chunk, and for the sketches; 0: 1 GiB
 };
 
 /// What a descent leaves for the next one: the sketches, or the inner products, of its gradients.

@@ -39,6 +39,7 @@ class Judge {
                                         exact.trace_covariance);
     clustering.objective = exact.objective;
     clustering.scatter = exact.scatter;
+    clustering.parameter_scatter = exact.parameter_scatter;
     clustering.squared_norms = exact.squared_norms;
     const auto variance = stratified_variance(design, exact);
     return {std::move(clustering), variance, variance <= bound};

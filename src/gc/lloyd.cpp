@@ -1,7 +1,9 @@
 #include "gc/lloyd.h"
 
+#include "gc/center_update.h"
 #include "gc/guard.h"
-#include "gc/rank1_centers.h"
+#include "gc/kmeans_plus_plus.h"
+#include "gradients/partial_source.h"
 #include "gradients/visit.h"
 
 #include <ATen/TensorOperators.h>
@@ -9,13 +11,13 @@
 #include <ATen/ops/argsort.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/rand.h>
 #include <ATen/ops/randperm.h>
 #include <ATen/ops/tensor.h>
 
 #include <algorithm>
-#include <limits>
-#include <numeric>
+#include <chrono>
+#include <cmath>
+#include <map>
 #include <optional>
 #include <utility>
 
@@ -32,207 +34,221 @@ constexpr int64_t kMinSeeds = 1024;
 /// A cluster smaller than N / (kSmallCluster K) is refilled by a split.
 constexpr int64_t kSmallCluster = 16;
 
-/// Picks K of m examples by k-means++: each next one with probability proportional to its squared
-/// distance from the nearest one picked. `gram` [m, m] float64 holds inner products. Copies of
-/// picked examples come last.
-std::vector<int64_t> kmeans_plus_plus(const at::Tensor& gram, int64_t clusters,
-                                      at::Generator& generator) {
-  const auto examples = gram.size(0);
-  const auto products = gram.accessor<double, 2>();
-  std::vector<double> distance(static_cast<size_t>(examples),
-                               std::numeric_limits<double>::infinity());
-  std::vector<bool> picked(static_cast<size_t>(examples), false);
-  std::vector<int64_t> picks;
-  const auto draws = at::rand({clusters}, generator, at::TensorOptions().dtype(at::kDouble));
-  for (int64_t k = 0; k < clusters; ++k) {
-    const auto uniform = draws[k].item<double>();
-    double total = 0;
-    if (k > 0) {
-      for (int64_t i = 0; i < examples; ++i) {
-        total += distance[static_cast<size_t>(i)];
-      }
-    }
-    // Rounding and exhausted distances fall back to the first example that is still free.
-    auto next = std::find(picked.begin(), picked.end(), false) - picked.begin();
-    if (k == 0) {
-      next = static_cast<int64_t>(uniform * static_cast<double>(examples));
-    } else if (total > 0) {
-      double running = 0;
-      for (int64_t i = 0; i < examples; ++i) {
-        running += distance[static_cast<size_t>(i)];
-        if (running >= uniform * total && !picked[static_cast<size_t>(i)]) {
-          next = i;
-          break;
-        }
-      }
-    }
-    picks.push_back(next);
-    picked[static_cast<size_t>(next)] = true;
-    for (int64_t i = 0; i < examples; ++i) {
-      const auto to_next =
-          std::max(0.0, products[i][i] + products[next][next] - 2 * products[i][next]);
-      auto& nearest = distance[static_cast<size_t>(i)];
-      nearest = picked[static_cast<size_t>(i)] ? 0 : std::min(nearest, to_next);
-    }
+/// Adds the wall time of what is done while it lives.
+class Timed {
+ public:
+  explicit Timed(double& seconds) : seconds_(seconds) {}
+  ~Timed() {
+    seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
   }
-  return picks;
+  Timed(const Timed&) = delete;
+  Timed& operator=(const Timed&) = delete;
+
+ private:
+  double& seconds_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+at::Tensor random_order(int64_t examples, at::Generator& generator) {
+  return at::randperm(examples, generator, at::TensorOptions().dtype(at::kLong));
+}
+
+/// The examples of each cluster among `indices` [B] with their `assignments` [B]: K tensors.
+std::vector<at::Tensor> strata_of(const at::Tensor& indices, const at::Tensor& assignments,
+                                  int64_t clusters) {
+  const auto order = at::argsort(assignments, /*stable=*/true, /*dim=*/0, /*descending=*/false);
+  const auto sizes = assignments.bincount({}, clusters);
+  const auto sorted = indices.index_select(0, order);
+  std::vector<at::Tensor> strata;
+  int64_t begin = 0;
+  for (int64_t k = 0; k < clusters; ++k) {
+    const auto end = begin + sizes[k].item<int64_t>();
+    strata.push_back(sorted.slice(0, begin, end));
+    begin = end;
+  }
+  return strata;
 }
 
 /// One run of Lloyd's alternation over a source.
 class Lloyd {
  public:
-  Lloyd(GradientSource& source, const LloydOptions& options, int64_t* evaluations)
+  /// `source` is what is compared, of `whole` which it is made from.
+  Lloyd(GradientSource& source, GradientSource& whole, const LloydOptions& options,
+        int64_t* evaluations)
       : source_(source),
         options_(options),
+        steps_(options.steps),
         evaluations_(evaluations),
-        chunk_(std::min(chunk_size(source, options.max_memory),
+        chunk_(std::min(chunk_size(whole, options.max_memory),
                         std::max<int64_t>(1, kMaxDistances / options.clusters))) {}
 
   Clustering run(at::Generator& generator) {
+    const auto examples = source_.examples();
     auto centers = start(generator);
-    auto state = assign(centers, nullptr);
+    AssignedExamples state(examples, options_.clusters);
+    visit(part_of(1, generator), Weighting::kNone, state, centers);
     std::vector<double> history{state.objective()};
     auto best = state.assignments.clone();
     auto lowest = history.back();
     for (int64_t iteration = 1; iteration < options_.iterations; ++iteration) {
-      split_smallest(state);
-      auto next = assign(state.centers, &state);
-      history.push_back(next.objective());
+      split_smallest(state, centers);
+      visit(part_of(steps_.fraction, generator), steps_.weighting, state, centers);
+      history.push_back(state.objective());
       if (history.back() < lowest) {
         lowest = history.back();
-        best = next.assignments.clone();
+        best = state.assignments.clone();
       }
-      state = std::move(next);
     }
     Clustering result(best, options_.clusters);
     result.history = std::move(history);
     return result;
   }
 
-  /// One A and U step from a partition: what the guard takes.
   Clustering step(const Clustering& clustering) {
-    State state;
-    state.assignments = clustering.assignments();
-    state.sizes = clustering.sizes();
-    state.centers = centers_of(at::arange(clustering.examples(), at::kLong), state.assignments);
-    return Clustering(assign(state.centers, &state).assignments, options_.clusters);
+    const auto all = at::arange(clustering.examples(), at::kLong);
+    const auto centers =
+        centers_of(all, clustering.assignments(), clustering.clusters(), nullptr, 0);
+    AssignedExamples state(clustering);
+    assign(all, steps_.weighting, state, centers, nullptr);
+    return Clustering(state.assignments, clustering.clusters());
   }
 
+  const std::map<std::string, double>& seconds() const { return seconds_; }
+
  private:
-  struct State {
-    at::Tensor assignments;  ///< [N] int64
-    at::Tensor distances;    ///< [N] float64, squared, to the center the example was assigned to
-    std::vector<int64_t> sizes;  ///< N_k
-    std::vector<double> sse;     ///< sum of `distances` over each cluster
-    Rank1Centers centers;        ///< after the U step
-
-    double objective() const {
-      double total = 0;
-      for (size_t k = 0; k < sizes.size(); ++k) {
-        total += static_cast<double>(sizes[k]) * sse[k];
-      }
-      return total;
-    }
-  };
-
   GradientBatch gradients(const at::Tensor& indices) {
+    const Timed timed(seconds_["gradients"]);
     if (evaluations_ != nullptr) {
       *evaluations_ += indices.numel();
     }
     return source_.gradients(indices);
   }
 
-  /// Centers that are the gradients of single examples (exact for S = 1), spread by k-means++.
-  Rank1Centers start(at::Generator& generator) {
-    const auto examples = source_.examples();
+  /// Centers that are the gradients of single examples (by factors exact for S = 1), spread by
+  /// k-means++. They stand for no example: the first U step forgets them.
+  FactoredCenters start(at::Generator& generator) {
     const auto seeds =
-        std::min(examples, std::max(kMinSeeds, kSeedsPerCluster * options_.clusters));
-    const auto sample =
-        at::randperm(examples, generator, at::TensorOptions().dtype(at::kLong)).slice(0, 0, seeds);
-    auto gram = at::empty({seeds, seeds}, at::kDouble);
+        std::min(source_.examples(), std::max(kMinSeeds, kSeedsPerCluster * options_.clusters));
+    const auto sample = random_order(source_.examples(), generator).slice(0, 0, seeds);
+    const auto picks =
+        at::tensor(kmeans_plus_plus(gram(sample), options_.clusters, generator), at::kLong);
+    auto centers =
+        centers_of(sample.index_select(0, picks), at::arange(options_.clusters, at::kLong),
+                   options_.clusters, nullptr, 0);
+    centers.weights.zero_();
+    return centers;
+  }
+
+  /// Inner products of some examples' gradients, float64.
+  at::Tensor gram(const at::Tensor& sample) {
+    const auto seeds = sample.numel();
+    auto products = at::empty({seeds, seeds}, at::kDouble);
     for (int64_t i = 0; i < seeds; i += chunk_) {
       const auto rows = gradients(sample.slice(0, i, i + chunk_));
       for (int64_t j = i; j < seeds; j += chunk_) {
         const auto columns = j == i ? rows : gradients(sample.slice(0, j, j + chunk_));
         const auto block = rows.gram(columns).to(at::kCPU);
-        gram.slice(0, i, i + chunk_).slice(1, j, j + chunk_).copy_(block);
-        gram.slice(0, j, j + chunk_).slice(1, i, i + chunk_).copy_(block.t());
+        products.slice(0, i, i + chunk_).slice(1, j, j + chunk_).copy_(block);
+        products.slice(0, j, j + chunk_).slice(1, i, i + chunk_).copy_(block.t());
       }
     }
-    const auto picks = at::tensor(kmeans_plus_plus(gram, options_.clusters, generator), at::kLong);
-    return centers_of(sample.index_select(0, picks), at::arange(options_.clusters, at::kLong));
+    return products;
   }
 
-  /// U step over some examples with given clusters.
-  Rank1Centers centers_of(const at::Tensor& indices, const at::Tensor& assignments) {
-    std::optional<CenterUpdate> update;
+  /// What an A step visits: in the data's order where that is all, and U steps wait for its end.
+  at::Tensor part_of(double fraction, at::Generator& generator) const {
+    const auto examples = source_.examples();
+    if (fraction >= 1 && steps_.minibatch == 0) {
+      return at::arange(examples, at::kLong);
+    }
+    const auto part = static_cast<int64_t>(std::ceil(fraction * static_cast<double>(examples)));
+    return random_order(examples, generator).slice(0, 0, std::clamp<int64_t>(part, 1, examples));
+  }
+
+  /// A, N_k and U steps over `visited`, a minibatch at a time.
+  void visit(const at::Tensor& visited, Weighting weighting, AssignedExamples& state,
+             FactoredCenters& centers) {
+    const auto size = steps_.minibatch > 0 ? steps_.minibatch : visited.numel();
+    for (const auto& part : visited.split(size)) {
+      if (steps_.centers == CenterKind::kFactors) {
+        std::optional<FactorMeans> means;
+        assign(part, weighting, state, centers, &means);
+        const Timed timed(seconds_["U step"]);
+        centers = means->centers(&centers, steps_.decay);
+      } else {
+        assign(part, weighting, state, centers, nullptr);
+        centers = centers_of(part, state.assignments.index_select(0, part), options_.clusters,
+                             &centers, steps_.decay);
+      }
+    }
+  }
+
+  /// The A step: every example goes to the cluster that costs least, and joins its next center's
+  /// `means` where they are given.
+  void assign(const at::Tensor& visited, Weighting weighting, AssignedExamples& state,
+              const FactoredCenters& centers, std::optional<FactorMeans>* means) {
+    const auto counted = state.sizes;
+    for (const auto& chunk : visited.split(chunk_)) {
+      const auto batch = gradients(chunk);
+      {
+        const Timed timed(seconds_["A step"]);
+        state.reassign(chunk, centers.squared_distances(batch), weighting, counted);
+      }
+      if (means != nullptr) {
+        const Timed timed(seconds_["U step"]);
+        if (!*means) {
+          means->emplace(batch, options_.clusters);
+        }
+        (*means)->add(batch, state.assignments.index_select(0, chunk));
+      }
+    }
+  }
+
+  /// The U step over some examples with given clusters.
+  FactoredCenters centers_of(const at::Tensor& indices, const at::Tensor& assignments,
+                             int64_t clusters, const FactoredCenters* former, double decay) {
+    return steps_.centers == CenterKind::kFactors
+               ? factor_means(indices, assignments, clusters, former, decay)
+               : truncated_means(indices, assignments, clusters, former, decay);
+  }
+
+  FactoredCenters factor_means(const at::Tensor& indices, const at::Tensor& assignments,
+                               int64_t clusters, const FactoredCenters* former, double decay) {
+    std::optional<FactorMeans> means;
     for (int64_t begin = 0; begin < indices.numel(); begin += chunk_) {
       const auto batch = gradients(indices.slice(0, begin, begin + chunk_));
-      if (!update) {
-        update.emplace(batch, options_.clusters);
+      const Timed timed(seconds_["U step"]);
+      if (!means) {
+        means.emplace(batch, clusters);
       }
-      update->add(batch, assignments.slice(0, begin, begin + chunk_));
+      means->add(batch, assignments.slice(0, begin, begin + chunk_));
     }
-    return update->centers(nullptr);
+    return means->centers(former, decay);
   }
 
-  /// A step and U step in one pass: every example goes to the cluster that costs least, and joins
-  /// its next center. Without `former` the costs are unweighted.
-  State assign(const Rank1Centers& centers, const State* former) {
-    const auto examples = source_.examples();
-    State next;
-    next.assignments = at::empty({examples}, at::kLong);
-    next.distances = at::empty({examples}, at::kDouble);
-    next.sizes =
-        former ? former->sizes : std::vector<int64_t>(static_cast<size_t>(options_.clusters), 0);
-    next.sse.assign(static_cast<size_t>(options_.clusters), 0.0);
-    std::optional<CenterUpdate> update;
-    for (int64_t begin = 0; begin < examples; begin += chunk_) {
-      const auto end = std::min(begin + chunk_, examples);
-      const auto batch = gradients(at::arange(begin, end, at::kLong));
-      if (!update) {
-        update.emplace(batch, options_.clusters);
+  FactoredCenters truncated_means(const at::Tensor& indices, const at::Tensor& assignments,
+                                  int64_t clusters, const FactoredCenters* former, double decay) {
+    std::optional<TruncatedMeans> means;
+    for (const auto& chunk : plan_visit(strata_of(indices, assignments, clusters), chunk_)) {
+      const auto batch = gradients(chunk.indices);
+      const Timed timed(seconds_["U step"]);
+      if (!means) {
+        means.emplace(batch, clusters, steps_.rank, former, decay);
       }
-      assign_chunk(centers.squared_distances(batch), begin, former, next);
-      update->add(batch, next.assignments.slice(0, begin, end));
+      means->add(batch, chunk.segments);
     }
-    next.centers = update->centers(&centers);
-    return next;
-  }
-
-  void assign_chunk(const at::Tensor& distances, int64_t begin, const State* former, State& next) {
-    const auto cost = distances.accessor<double, 2>();
-    auto* assignments = next.assignments.data_ptr<int64_t>() + begin;
-    auto* nearest = next.distances.data_ptr<double>() + begin;
-    const auto* old = former ? former->assignments.const_data_ptr<int64_t>() + begin : nullptr;
-    for (int64_t i = 0; i < distances.size(0); ++i) {
-      if (old != nullptr) {
-        --next.sizes[static_cast<size_t>(old[i])];
-      }
-      int64_t best = 0;
-      double lowest = std::numeric_limits<double>::infinity();
-      for (int64_t k = 0; k < options_.clusters; ++k) {
-        const double weight =
-            old != nullptr ? static_cast<double>(next.sizes[static_cast<size_t>(k)] + 1) : 1.0;
-        if (weight * cost[i][k] < lowest) {
-          lowest = weight * cost[i][k];
-          best = k;
-        }
-      }
-      assignments[i] = best;
-      nearest[i] = cost[i][best];
-      ++next.sizes[static_cast<size_t>(best)];
-      next.sse[static_cast<size_t>(best)] += cost[i][best];
-    }
+    seconds_["SVD"] += means->svd_seconds();
+    seconds_["U step"] -= means->svd_seconds();
+    return means->centers();
   }
 
   /// The far half of the most scattered cluster joins the smallest one, when that is too small.
-  void split_smallest(State& state) {
+  void split_smallest(AssignedExamples& state, FactoredCenters& centers) {
     const auto smallest = std::min_element(state.sizes.begin(), state.sizes.end());
     if (*smallest * kSmallCluster * options_.clusters >= source_.examples()) {
       return;
     }
-    const auto scattered = most_scattered(state);
+    const auto scattered = state.most_scattered();
     const auto to = smallest - state.sizes.begin();
     if (state.sizes[static_cast<size_t>(scattered)] < 2 || scattered == to) {
       return;
@@ -243,41 +259,59 @@ class Lloyd {
     const auto half = members.numel() / 2;
     const auto far = members.index_select(0, order.slice(0, half));
     state.assignments.index_fill_(0, far, to);
-    const auto halves =
-        centers_of(members, (state.assignments.index_select(0, members) == to).to(at::kLong));
-    state.centers.replace(scattered, halves, 0);
-    state.centers.replace(to, halves, 1);
+    const auto halves = centers_of(
+        members, (state.assignments.index_select(0, members) == to).to(at::kLong), 2, nullptr, 0);
+    centers.replace(scattered, halves, 0);
+    centers.replace(to, halves, 1);
     state.sizes[static_cast<size_t>(scattered)] -= far.numel();
     state.sizes[static_cast<size_t>(to)] += far.numel();
   }
 
-  static int64_t most_scattered(const State& state) {
-    size_t worst = 0;
-    const auto scatter = [&](size_t k) {
-      return static_cast<double>(state.sizes[k]) * state.sse[k];
-    };
-    for (size_t k = 1; k < state.sizes.size(); ++k) {
-      if (scatter(k) > scatter(worst)) {
-        worst = k;
-      }
-    }
-    return static_cast<int64_t>(worst);
-  }
-
   GradientSource& source_;
   LloydOptions options_;
+  LloydSteps steps_;
   int64_t* evaluations_;
   int64_t chunk_;
+  std::map<std::string, double> seconds_;
 };
+
+void check(const LloydOptions& options, int64_t examples) {
+  check_clusters(options.clusters, options.draws, examples);
+  TORCH_CHECK_VALUE(options.iterations >= 1, "gc-iterations = ", options.iterations,
+                    ": must be >= 1");
+  validate(options.steps);
+}
 
 }  // namespace
 
+const std::vector<std::string>& center_names() {
+  static const std::vector<std::string> names = {"factors", "svd"};
+  return names;
+}
+
+CenterKind center_by_name(const std::string& name) {
+  const auto& names = center_names();
+  const auto found = std::find(names.begin(), names.end(), name);
+  TORCH_CHECK_VALUE(found != names.end(), "gc-centers = ", name, ": must be one of factors, svd");
+  return static_cast<CenterKind>(found - names.begin());
+}
+
+void validate(const LloydSteps& steps) {
+  TORCH_CHECK_VALUE(steps.rank >= 1, "gc-rank = ", steps.rank, ": must be >= 1");
+  TORCH_CHECK_VALUE(steps.rank == 1 || steps.centers == CenterKind::kSvd, "gc-rank = ", steps.rank,
+                    ": must be 1 where gc-centers = factors");
+  TORCH_CHECK_VALUE(steps.fraction > 0 && steps.fraction <= 1, "gc-fraction = ", steps.fraction,
+                    ": must lie in (0, 1]");
+  TORCH_CHECK_VALUE(steps.minibatch >= 0, "gc-minibatch = ", steps.minibatch, ": must be >= 0");
+  TORCH_CHECK_VALUE(steps.decay >= 0 && steps.decay <= 1, "gc-decay = ", steps.decay,
+                    ": must lie in [0, 1]");
+}
+
 Clustering lloyd(GradientSource& source, const LloydOptions& options, at::Generator& generator,
                  int64_t* evaluations) {
-  check_clusters(options.clusters, options.draws, source.examples());
-  TORCH_CHECK_VALUE(options.iterations >= 1, "gc-iterations = ", options.iterations,
-                    ": must be >= 1");
-  Lloyd algorithm(source, options, evaluations);
+  check(options, source.examples());
+  PartialSource compared(source, options.parameters);
+  Lloyd algorithm(compared, source, options, evaluations);
   const auto cut = [&](Clustering clustering) {
     if (!options.balanced) {
       return clustering;
@@ -288,12 +322,22 @@ Clustering lloyd(GradientSource& source, const LloydOptions& options, at::Genera
     return equal;
   };
   auto clustering = cut(algorithm.run(generator));
+  const auto seconds = algorithm.seconds();  // the guard may take steps of its own
   const auto step = [&](const Clustering& former) { return cut(algorithm.step(former)); };
-  return guarded(source, std::move(clustering),
-                 {.draws = options.draws,
-                  .replacement = options.replacement,
-                  .max_memory = options.max_memory},
-                 step, generator, evaluations);
+  auto result = guarded(source, std::move(clustering),
+                        {.draws = options.draws,
+                         .replacement = options.replacement,
+                         .max_memory = options.max_memory},
+                        step, generator, evaluations);
+  result.seconds = seconds;
+  return result;
+}
+
+Clustering lloyd_step(GradientSource& source, const LloydOptions& options,
+                      const Clustering& clustering) {
+  check(options, source.examples());
+  PartialSource compared(source, options.parameters);
+  return Lloyd(compared, source, options, nullptr).step(clustering);
 }
 
 }  // namespace gradist

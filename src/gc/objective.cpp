@@ -3,7 +3,9 @@
 #include "gradients/accumulator.h"
 #include "gradients/visit.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/tensor.h>
 
 #include <algorithm>
 
@@ -24,6 +26,9 @@ ExactObjective exact_objective(GradientSource& source, const Clustering& cluster
     sums.add(batch, norms, chunk.segments);
     exact.squared_norms.index_copy_(0, chunk.indices, norms.sum(0));
   }
+  const auto sizes = at::tensor(clustering.sizes(), at::kLong).to(at::kDouble);
+  exact.parameter_scatter =
+      (sums.squared_norms() * sizes - sums.stratum_sum_squared_norms()).clamp_min(0);
   const auto norms = sums.squared_norms().sum(0);
   const auto sum_norms = sums.stratum_sum_squared_norms().sum(0);
   for (size_t k = 0; k < strata; ++k) {

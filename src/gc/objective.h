@@ -13,10 +13,11 @@ namespace gradist {
 /// gradients in float64.
 struct ExactObjective {
   std::vector<double>
-      scatter;           ///< N_k SSE_k = N_k sum_{i in k} ||g_i||^2 - ||sum_{i in k} g_i||^2, [K]
-  double objective = 0;  ///< J = sum_k N_k SSE_k. [Faghri20] Eq. 2
-  at::Tensor squared_norms;     ///< ||g_i||^2, [N] float64
-  double trace_covariance = 0;  ///< trCov = (1/N) sum_i ||g_i||^2 - ||g||^2
+      scatter;  ///< N_k SSE_k = N_k sum_{i in k} ||g_i||^2 - ||sum_{i in k} g_i||^2, [K]
+  at::Tensor parameter_scatter;  ///< the same of each parameter alone, [L, K] float64
+  double objective = 0;          ///< J = sum_k N_k SSE_k. [Faghri20] Eq. 2
+  at::Tensor squared_norms;      ///< ||g_i||^2, [N] float64
+  double trace_covariance = 0;   ///< trCov = (1/N) sum_i ||g_i||^2 - ||g||^2
 };
 
 ExactObjective exact_objective(GradientSource& source, const Clustering& clustering,

@@ -172,6 +172,7 @@ void check_run_options(const RunOptions& options) {
   }
   validate(data_options(options));
   validate(model_options(options));
+  validate(estimator_options(options).gc_steps);
   check_float("lr", options.lr);
   check_float("weight-decay", options.weight_decay);
   check_device(options.device);
@@ -235,6 +236,13 @@ EstimatorOptions estimator_options(const RunOptions& options) {
   estimator.balanced = options.balanced;
   estimator.gc_iterations = options.gc_iterations;
   estimator.gc_memory = options.gc_memory;
+  estimator.gc_steps = {.centers = center_by_name(options.gc_centers),
+                        .rank = options.gc_rank,
+                        .weighting = weighting_by_name(options.gc_weighting),
+                        .fraction = options.gc_fraction,
+                        .minibatch = options.gc_minibatch,
+                        .decay = options.gc_decay};
+  estimator.gc_parameters = options.gc_parameters;
   estimator.importance_mix = options.importance_mix;
   estimator.max_memory = options.max_memory.bytes;
   return estimator;

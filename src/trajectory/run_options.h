@@ -53,6 +53,13 @@ struct RunOptions {
   std::string allocation = "proportional";
   bool balanced = false;
   int64_t gc_iterations = 10;
+  std::string gc_centers = "factors";
+  int64_t gc_rank = 1;
+  std::string gc_weighting = "running";
+  double gc_fraction = 1;
+  int64_t gc_minibatch = 0;
+  double gc_decay = 0;
+  std::vector<std::string> gc_parameters;
   double gc_memory = 0.5;
   double importance_mix = 0.25;
 
@@ -185,7 +192,26 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
   visit({"gc-iterations", "clustering steps a refresh: A + U steps of gc, sweeps of gc-descent",
          estimators},
         self.gc_iterations, at_least<int64_t>(1));
-
+  visit({"gc-centers", "centers of gc: means of factors, or mean gradients cut to a rank by SVD",
+         estimators},
+        self.gc_centers, one_of(center_names()));
+  visit({"gc-rank", "rank of centers by SVD, for each parameter", estimators}, self.gc_rank,
+        at_least<int64_t>(1));
+  visit({"gc-weighting",
+         "cluster sizes in gc's assignments: running, as last counted (the paper's), or left out",
+         estimators},
+        self.gc_weighting, one_of(weighting_names()));
+  visit({"gc-fraction", "random part of the examples that an A step of gc visits", estimators},
+        self.gc_fraction, in_half_open_above(0.0, 1.0));
+  visit({"gc-minibatch", "examples between U steps of gc; 0: one U step after each A step",
+         estimators},
+        self.gc_minibatch, at_least<int64_t>(0));
+  visit({"gc-decay", "what a U step of gc keeps of the examples behind the former centers",
+         estimators},
+        self.gc_decay, in_closed(0.0, 1.0));
+  visit({"gc-parameters", "parameters that clustering compares, such as fc*,!*.bias; empty: all",
+         estimators},
+        self.gc_parameters, anything<std::vector<std::string>>());
   visit({"gc-memory", "weight of the former refresh's gradients in gc-descent", estimators},
         self.gc_memory, at_least(0.0));
   visit({"importance-mix", "uniform part of draws by norms: gc-importance, sg-importance",

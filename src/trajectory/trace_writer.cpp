@@ -84,7 +84,7 @@ struct EstimatorSeries {
 /// What the refreshes of one estimator made.
 struct RefreshSeries {
   Series<int64_t> iteration, gradient_evaluations, sizes, step;
-  Series<double> seconds, objective;
+  Series<double> seconds, objective, scatter, parameter_scatter;
   Series<int32_t> assignments;
   int64_t steps = 0;  ///< length of `step` so far
 };
@@ -102,7 +102,8 @@ class TraceWriter::File {
         check_(path, "cannot be written"),
         make_(check_),
         rows_(chunk_rows(info.log_points)),
-        examples_(info.examples) {
+        examples_(info.examples),
+        parameters_(static_cast<int64_t>(info.parameter_names.size())) {
     try {
       file_ = make_.file(temporary_);
       write_attributes(info);
@@ -326,6 +327,12 @@ class TraceWriter::File {
                                             "cluster of each example");
     made.sizes =
         table_along<int64_t>(axis, cluster, clusters, group, "sizes", "examples in each cluster");
+    made.scatter = table_along<double>(axis, cluster, clusters, group, "scatter",
+                                       "N_k SSE_k of each cluster, exact");
+    const auto parameter = make_.scale(group, "parameter", counting<int64_t>(parameters_));
+    made.parameter_scatter =
+        table_along<double>(axis, parameter, parameters_, group, "parameter_scatter",
+                            "sum_k N_k SSE_k of each parameter alone, exact");
     made.objective = table_along<double>(axis, made.step.id(), 0, group, "objective",
                                          "J = sum_k N_k SSE_k after each step", /*grows=*/true);
   }
@@ -335,6 +342,10 @@ class TraceWriter::File {
     series.assignments.append(assignments.const_data_ptr<int32_t>(),
                               static_cast<hsize_t>(assignments.numel()));
     series.sizes.append(clustering.sizes());
+    series.scatter.append(clustering.scatter);
+    const at::Tensor by_parameter = clustering.parameter_scatter.sum(1);
+    series.parameter_scatter.append(by_parameter.const_data_ptr<double>(),
+                                    static_cast<hsize_t>(by_parameter.numel()));
     for (; series.steps < static_cast<int64_t>(clustering.history.size()); ++series.steps) {
       series.step.append(series.steps);
     }
@@ -357,7 +368,7 @@ class TraceWriter::File {
   Hdf5Check check_;
   Hdf5Maker make_;
   hsize_t rows_;
-  int64_t examples_;
+  int64_t examples_, parameters_;
   bool published_ = false;
   Hdf5Handle file_, refresh_group_;
   Series<int64_t> trajectory_iteration_, estimators_iteration_, gradients_iteration_;

@@ -1,5 +1,6 @@
 #include "gc/lloyd.h"
 
+#include "gc/kmeans_plus_plus.h"
 #include "gc/objective.h"
 #include "support/factors.h"
 #include "support/oracles.h"
@@ -8,6 +9,9 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
 #include <set>
 #include <string>
 #include <utility>
@@ -163,6 +167,214 @@ TEST_P(LloydOnProblems, IsNeverAboveSgBAndKnowsItsObjective) {
 INSTANTIATE_TEST_SUITE_P(Problems, LloydOnProblems, ::testing::ValuesIn(test::problem_names()),
                          [](const auto& tested) { return tested.param; });
 
+// ---- the steps, against a twin in which every gradient and every center is formed
+
+/// Distances of one example to all centers, times what the A step multiplies by.
+at::Tensor dense_costs(const at::Tensor& example, const at::Tensor& centers, Weighting weighting,
+                       const at::Tensor& counted, const at::Tensor& others) {
+  const auto distances = (centers - example).square().sum(1);
+  return weighting == Weighting::kNone    ? distances
+         : weighting == Weighting::kFixed ? counted * distances
+                                          : (others + 1) * distances;
+}
+
+struct DenseTwin {
+  std::vector<at::Tensor> assignments;  ///< after each iteration
+  std::vector<double> history;
+};
+
+/// The alternation with Eqs. 3 and 4, and the rule of the split.
+DenseTwin dense_lloyd(const at::Tensor& G, const LloydOptions& options, at::Generator generator) {
+  const auto N = G.size(0), K = options.clusters;
+  const auto shuffled = [&] { return at::randperm(N, generator, at::dtype(at::kLong)); };
+  const auto seeds = G.index_select(0, shuffled().slice(0, 0, std::max<int64_t>(1024, 8 * K)));
+  const auto picks =
+      at::tensor(kmeans_plus_plus(at::mm(seeds, seeds.t()), K, generator), at::kLong);
+  auto centers = seeds.index_select(0, picks);
+  auto behind = at::zeros({K}, at::kDouble);
+  auto assignments = at::full({N}, -1, at::kLong);
+  auto distances = at::zeros({N}, at::kDouble);
+  const auto sizes = [&] {
+    return at::stack([&] {
+      std::vector<at::Tensor> counts;
+      for (int64_t k = 0; k < K; ++k) counts.push_back((assignments == k).sum().to(at::kDouble));
+      return counts;
+    }());
+  };
+  const auto split = [&] {
+    const auto counted = sizes();
+    const auto to = counted.argmin().item<int64_t>();
+    auto scatter = at::zeros({K}, at::kDouble);
+    for (int64_t k = 0; k < K; ++k) {
+      scatter[k] = counted[k] * distances.masked_select(assignments == k).sum();
+    }
+    const auto worst = scatter.argmax().item<int64_t>();
+    if (counted[to].item<double>() * 16 * static_cast<double>(K) >= static_cast<double>(N)) return;
+    const auto members = (assignments == worst).nonzero().squeeze(1);
+    const auto order = distances.index_select(0, members).argsort(/*stable=*/true, 0, false);
+    const auto half = members.numel() / 2;
+    for (const auto& [k, from, to_end] :
+         {std::tuple(worst, int64_t{0}, half), {to, half, members.numel()}}) {
+      const auto part = members.index_select(0, order.slice(0, from, to_end));
+      assignments.index_fill_(0, part, k);
+      centers[k] = G.index_select(0, part).mean(0);
+      behind[k] = part.numel();
+    }
+  };
+  DenseTwin twin;
+  for (int64_t iteration = 0; iteration < options.iterations; ++iteration) {
+    const auto& steps = options.steps;
+    if (iteration > 0) split();
+    const double fraction = iteration == 0 ? 1 : steps.fraction;
+    const auto weighting = iteration == 0 ? Weighting::kNone : steps.weighting;
+    const bool in_order = fraction == 1 && steps.minibatch == 0;
+    const auto visited =
+        (in_order ? at::arange(N, at::kLong) : shuffled())
+            .slice(0, 0, static_cast<int64_t>(std::ceil(fraction * static_cast<double>(N))));
+    for (const auto& part : visited.split(steps.minibatch > 0 ? steps.minibatch : N)) {
+      const auto counted = sizes();
+      for (int64_t row = 0; row < part.numel(); ++row) {
+        const auto i = part[row].item<int64_t>();
+        assignments[i] = -1;
+        const auto costs = dense_costs(G[i], centers, weighting, counted, sizes());
+        assignments[i] = costs.argmin();
+        distances[i] = (centers[assignments[i].item<int64_t>()] - G[i]).square().sum();
+      }
+      const auto joined = assignments.index_select(0, part);
+      for (int64_t k = 0; k < K; ++k) {
+        const auto members = G.index_select(0, part.masked_select(joined == k));
+        const auto kept = steps.decay * behind[k], total = kept + members.size(0);
+        if (members.size(0) > 0) centers[k] = (kept * centers[k] + members.sum(0)) / total;
+        behind[k] = total;
+      }
+    }
+    twin.assignments.push_back(assignments.clone());
+    double objective = 0;
+    for (int64_t k = 0; k < K; ++k) {
+      const auto mine = distances.masked_select(assignments == k);
+      objective += static_cast<double>(mine.numel()) * mine.sum().item<double>();
+    }
+    twin.history.push_back(objective);
+  }
+  return twin;
+}
+
+/// Beyond min(I, O) of every parameter: centers are mean gradients.
+constexpr int64_t kFullRank = 100;
+
+struct StepsCase {
+  std::string name;
+  LloydSteps steps;
+};
+
+class StepsOfLloyd : public ::testing::TestWithParam<StepsCase> {};
+
+TEST_P(StepsOfLloyd, WithCentersOfFullRankAreEquations3And4) {
+  auto steps = GetParam().steps;
+  steps.centers = CenterKind::kSvd;
+  steps.rank = kFullRank;
+  auto source = test::source_of_kinds(at::arange(90, at::kLong).remainder(5), 5, 0.8, 7, 6);
+  const LloydOptions options{.clusters = 5, .iterations = 6, .steps = steps};
+  auto generator = generator_of(11);
+  const auto clustering = lloyd(source, options, generator);
+  const auto twin = dense_lloyd(source.oracle(), options, generator_of(11));
+  ASSERT_EQ(clustering.history.size(), twin.history.size());
+  for (size_t t = 0; t < twin.history.size(); ++t) {
+    EXPECT_TRUE(near(clustering.history[t], twin.history[t], 1e-10)) << "iteration " << t;
+  }
+  const auto best = std::min_element(twin.history.begin(), twin.history.end());
+  EXPECT_TRUE(at::equal(clustering.assignments(),
+                        twin.assignments[static_cast<size_t>(best - twin.history.begin())]));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Options, StepsOfLloyd,
+    ::testing::Values(
+        StepsCase{"running", {}}, StepsCase{"fixed", {.weighting = Weighting::kFixed}},
+        StepsCase{"none", {.weighting = Weighting::kNone}}, StepsCase{"a_part", {.fraction = 0.4}},
+        StepsCase{"a_part_with_decay", {.fraction = 0.4, .decay = 0.5}},
+        StepsCase{"decay", {.decay = 0.9}},
+        StepsCase{"minibatches", {.minibatch = 25, .decay = 0.9}},
+        StepsCase{"minibatches_that_forget_nothing", {.minibatch = 7, .decay = 1}},
+        StepsCase{
+            "minibatches_of_a_part",
+            {.weighting = Weighting::kNone, .fraction = 0.5, .minibatch = 10, .decay = 0.95}}),
+    [](const auto& tested) { return tested.param.name; });
+
+// One U and A step from any partition, for problems with positions, biases and layers of every
+// kind.
+TEST_P(LloydOnProblems, StepsWithFullRankAreEquations4And3) {
+  auto problem = test::make_problem(GetParam());
+  const auto G = problem.source->oracle();
+  const auto N = G.size(0);
+  const int64_t K = 2;
+  for (const auto weighting : {Weighting::kRunning, Weighting::kFixed, Weighting::kNone}) {
+    const LloydOptions options{
+        .clusters = K,
+        .steps = {.centers = CenterKind::kSvd, .rank = kFullRank, .weighting = weighting}};
+    const auto start = at::arange(N, at::kLong).remainder(K);
+    std::vector<at::Tensor> means, counts;
+    for (int64_t k = 0; k < K; ++k) {
+      means.push_back(G.index({start == k}).mean(0));
+      counts.push_back((start == k).sum().to(at::kDouble));
+    }
+    const auto centers = at::stack(means), counted = at::stack(counts);
+    auto expected = start.clone();
+    for (int64_t i = 0; i < N; ++i) {
+      auto others = counted.clone();
+      for (int64_t k = 0; k < K; ++k) {
+        others[k] = (expected == k).sum() - (expected[i] == k).to(at::kLong);
+      }
+      expected[i] = dense_costs(G[i], centers, weighting, counted, others).argmin();
+    }
+    const auto stepped = lloyd_step(*problem.source, options, Clustering(start, K));
+    EXPECT_TRUE(at::equal(stepped.assignments(), expected));
+  }
+}
+
+TEST(Lloyd, IsNeverAboveSgBWhateverItsSteps) {
+  auto source = test::source_of_kinds(at::arange(48, at::kLong).remainder(3), 6, 1.0, 5, 4);
+  for (const LloydSteps& steps :
+       std::vector<LloydSteps>{{.centers = CenterKind::kSvd},
+                               {.centers = CenterKind::kSvd, .rank = 2, .fraction = 0.3},
+                               {.centers = CenterKind::kSvd, .minibatch = 10, .decay = 0.5},
+                               {.weighting = Weighting::kFixed},
+                               {.weighting = Weighting::kNone, .fraction = 0.1},
+                               {.fraction = 0.01},
+                               {.minibatch = 1, .decay = 0.99}}) {
+    for (uint64_t seed = 0; seed < 3; ++seed) {
+      const LloydOptions options{.clusters = 6, .iterations = 4, .steps = steps};
+      auto generator = generator_of(seed);
+      const auto clustering = lloyd(source, options, generator);
+      EXPECT_EQ(clustering.history.size(), 4);
+      const auto [gc, uniform] = variances_of(source, clustering, options);
+      EXPECT_LE(gc, uniform * (1 + 1e-9));
+    }
+  }
+}
+
+// Clusters by two of three parameters are those of a problem that has no third one, but J and the
+// guard are of all.
+TEST(Lloyd, ComparesTheChosenParametersOnly) {
+  auto source = test::source_of_kinds(at::arange(60, at::kLong).remainder(4), 4, 0.3, 5, 4);
+  GradientBatch some = source.gradients(at::arange(60, at::kLong));
+  some.parameters.erase(some.parameters.begin() + 1);
+  test::FactoredSource part(some);
+  LloydOptions options{.clusters = 4, .iterations = 4};
+  auto alone = generator_of(3), chosen = generator_of(3);
+  const auto expected = lloyd(part, options, alone);
+  options.parameters = {"!factors1"};
+  const auto clustering = lloyd(source, options, chosen);
+  EXPECT_EQ(clustering.history, expected.history);
+  EXPECT_TRUE(at::equal(clustering.assignments(), expected.assignments()));
+  EXPECT_TRUE(near(clustering.objective,
+                   test::dense_objective(source.oracle(), clustering.assignments(), 4), 1e-10));
+  options.parameters = {"conv*"};
+  EXPECT_THAT(
+      refusal([&] { lloyd(source, options, chosen); }),
+      AllOf(test::is_one_line(), HasSubstr("gc-parameters = conv*"), HasSubstr("factors0")));
+}
+
 /// Whether two partitions are equal up to the names of their clusters.
 bool same_partition(const at::Tensor& x, const at::Tensor& y) {
   return at::equal(x.unsqueeze(0) == x.unsqueeze(1), y.unsqueeze(0) == y.unsqueeze(1));
@@ -280,6 +492,22 @@ TEST(Lloyd, CountsEveryGradientItSpends) {
   }
 }
 
+// The start sees 50 seeds and then the 5 picked, the first iteration all examples; each later one
+// 20, and once more where centers are mean gradients; the guard's pass sees all.
+TEST(Lloyd, SpendsLessOnAPartOfTheExamples) {
+  auto source = test::source_of_kinds(at::arange(50, at::kLong).remainder(5), 5, 0.3, 5, 4);
+  for (const auto& [kind, passes] : {std::pair{CenterKind::kFactors, 1}, {CenterKind::kSvd, 2}}) {
+    CountingSource counting(source);
+    auto generator = generator_of(4);
+    int64_t evaluations = 0;
+    const LloydOptions options{
+        .clusters = 5, .iterations = 4, .steps = {.centers = kind, .fraction = 0.4}};
+    lloyd(counting, options, generator, &evaluations);
+    EXPECT_EQ(evaluations, counting.counted);
+    EXPECT_EQ(evaluations, 50 + 5 + passes * (50 + 3 * 20) + 50);
+  }
+}
+
 TEST(Lloyd, ErrorsNameTheOption) {
   test::VectorSource source(normal({10, 3}, 11));
   const auto refused = [&](const LloydOptions& options) {
@@ -294,6 +522,18 @@ TEST(Lloyd, ErrorsNameTheOption) {
               AllOf(test::is_one_line(), HasSubstr("clusters = 11"), HasSubstr("[1, 10]")));
   EXPECT_THAT(refused({.clusters = 3, .iterations = 0}),
               AllOf(test::is_one_line(), HasSubstr("gc-iterations = 0"), HasSubstr(">= 1")));
+  EXPECT_THAT(refused({.clusters = 3, .steps = {.rank = 2}}),
+              AllOf(test::is_one_line(), HasSubstr("gc-rank = 2"), HasSubstr("gc-centers")));
+  EXPECT_THAT(refused({.clusters = 3, .steps = {.centers = CenterKind::kSvd, .rank = 0}}),
+              AllOf(test::is_one_line(), HasSubstr("gc-rank = 0"), HasSubstr(">= 1")));
+  for (const double fraction : {0.0, 1.5}) {
+    EXPECT_THAT(refused({.clusters = 3, .steps = {.fraction = fraction}}),
+                AllOf(test::is_one_line(), HasSubstr("gc-fraction = "), HasSubstr("(0, 1]")));
+  }
+  EXPECT_THAT(refused({.clusters = 3, .steps = {.minibatch = -1}}),
+              AllOf(test::is_one_line(), HasSubstr("gc-minibatch = -1"), HasSubstr(">= 0")));
+  EXPECT_THAT(refused({.clusters = 3, .steps = {.decay = 1.5}}),
+              AllOf(test::is_one_line(), HasSubstr("gc-decay = 1.5"), HasSubstr("[0, 1]")));
   EXPECT_THAT(refused({.clusters = 3, .draws = 11, .replacement = false}),
               AllOf(test::is_one_line(), HasSubstr("draws = 11"), HasSubstr("10")));
   EXPECT_THAT(refused({.clusters = 3, .draws = 2}),

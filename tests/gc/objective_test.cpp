@@ -57,6 +57,25 @@ TEST(ExactObjective, KeepsTheScatterOfEachCluster) {
   EXPECT_TRUE(near(exact.objective, total, 1e-10));
 }
 
+// Every parameter alone is a problem of its own.
+TEST_P(ObjectiveOnProblems, KnowsTheScatterOfEachParameter) {
+  const auto problem = make_problem(GetParam());
+  const auto exact = exact_objective(*problem.source, Clustering(kAssignments, 4));
+  const auto parts = problem.source->oracle_per_parameter();
+  ASSERT_EQ(exact.parameter_scatter.sizes(),
+            at::IntArrayRef({static_cast<int64_t>(parts.size()), 4}));
+  const double scale = 25 * problem.source->oracle().square().sum().item<double>();
+  for (size_t l = 0; l < parts.size(); ++l) {
+    for (int64_t k = 0; k < 4; ++k) {
+      const auto members = parts[l].index({kAssignments == k});
+      const auto alone = at::zeros({members.size(0)}, at::kLong);
+      const double expected = members.size(0) == 0 ? 0 : dense_objective(members, alone, 1);
+      EXPECT_TRUE(near(exact.parameter_scatter[static_cast<int64_t>(l)][k].item<double>(), expected,
+                       1e-12, scale));
+    }
+  }
+}
+
 TEST(ExactObjective, DoesNotDependOnTheMemory) {
   auto source = factored_source(30);
   const Clustering clustering(at::arange(30, at::kLong).remainder(4));

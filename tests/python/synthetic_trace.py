@@ -81,6 +81,8 @@ def _write_refreshes(file, refreshes, estimators, generator):
         _write(group, "iteration", refreshes)
         _write(group, "assignments", assignments.astype(np.int32))
         _write(group, "sizes", sizes)
+        _write(group, "scatter", (sizes.astype(float) ** 2) * generator.random(sizes.shape))
+        _write(group, "parameter_scatter", np.outer(np.geomspace(1, 0.1, len(refreshes)), [5.0, 0.1, 3.0, 0.2]))
         _write(group, "objective", np.geomspace(2, 1, 10) * np.ones((len(refreshes), 1)))
 
 

@@ -46,7 +46,19 @@ def test_same_seed_same_clusters():
 
 @pytest.mark.parametrize(
     "change, message",
-    [({"k": 0}, "k = 0"), ({"k": 100}, "k = 100"), ({"iterations": 0}, "iterations = 0"), ({"method": "descend"}, "'lloyd'")],
+    [
+        ({"k": 0}, "k = 0"),
+        ({"k": 100}, "k = 100"),
+        ({"iterations": 0}, "iterations = 0"),
+        ({"method": "descend"}, "'lloyd'"),
+        ({"centers": "means"}, "^centers = means: must be one of factors, svd$"),
+        ({"rank": 2}, "^rank = 2: must be 1 where centers = factors$"),
+        ({"weighting": "some"}, "^weighting = some: must be one of running, fixed, none$"),
+        ({"fraction": 0}, "^fraction = 0: must lie in"),
+        ({"minibatch": -1}, "^minibatch = -1: must be >= 0$"),
+        ({"decay": 2}, "^decay = 2: must lie in"),
+        ({"parameters": ["head*"]}, "^parameters = head[*]: must match a parameter, such as "),
+    ],
 )
 def test_mistakes(change, message):
     model, inputs, targets = models.make("mlp")
@@ -91,3 +103,56 @@ def test_start_is_for_the_descent():
     first = gradist.Clustering([0, 1] * 40)
     with pytest.raises(ValueError, match="only 'descent'"):
         gradist.cluster(model, LOSS, (inputs, targets), k=8, method="lloyd", start=first)
+
+
+@pytest.mark.parametrize("method", ["lloyd", "descent"])
+def test_variance_by_cluster_and_by_parameter(method):
+    model, inputs, targets = models.make("mlp", examples=80)
+    clusters = gradist.cluster(model, LOSS, (inputs, targets), k=8, method=method, iterations=3)
+    rows = one_by_one.per_parameter(model, LOSS, inputs, targets)
+    expected = {}
+    for name, g in rows.items():
+        parts = [g.flatten(1)[clusters.assignments == k] for k in range(8)]
+        expected[name] = torch.stack([len(part) * (part - part.mean(0)).square().sum() if len(part) else torch.tensor(0.0) for part in parts])
+    by_cluster = sum(expected.values()) / 80**2
+    torch.testing.assert_close(clusters.variance_by_cluster, by_cluster.double(), rtol=1e-9, atol=1e-12 * float(by_cluster.sum()))
+    assert list(clusters.variance_by_parameter) == [name for name, _ in model.named_parameters()]
+    assert clusters.variance_by_parameter == pytest.approx({name: float(each.sum()) / 80**2 for name, each in expected.items()}, rel=1e-9)
+    assert sum(clusters.variance_by_parameter.values()) == pytest.approx(clusters.objective / 80**2, rel=1e-9)
+    mine = gradist.Clustering(clusters.assignments)
+    assert mine.variance_by_cluster is None and mine.variance_by_parameter is None
+
+
+# Exact centers without sizes: k-means, where no iteration raises the sum of squares.
+def test_exact_centers_without_sizes_are_kmeans():
+    model, inputs, targets = models.make("mlp", examples=80)
+    options = {"k": 4, "centers": "svd", "rank": 1000, "weighting": "none"}
+    clusters = gradist.cluster(model, LOSS, (inputs, targets), **options, iterations=30)
+    g = torch.from_numpy(one_by_one.gradients(model, LOSS, inputs, targets))
+    if torch.equal(clusters.sizes, torch.full((4,), 20)):
+        pytest.fail("the guard has cut other clusters")
+    means = torch.stack([g[clusters.assignments == k].mean(0) for k in range(4)])
+    assert torch.equal(torch.cdist(g, means).argmin(1), clusters.assignments), "no example is nearer to another center"
+
+
+def test_steps_of_lloyd_and_what_they_take():
+    model, inputs, targets = models.make("mlp", examples=80)
+    plain = gradist.cluster(model, LOSS, (inputs, targets), k=8, iterations=3)
+    assert set(plain.seconds) == {"gradients", "A step", "U step"} and min(plain.seconds.values()) > 0
+    online = gradist.cluster(model, LOSS, (inputs, targets), k=8, iterations=3, fraction=0.5, minibatch=16, decay=0.9)
+    by_rank = gradist.cluster(model, LOSS, (inputs, targets), k=8, iterations=3, centers="svd", rank=2, parameters=["!*bias"])
+    assert by_rank.seconds["SVD"] > 0
+    for clusters in (online, by_rank):
+        assert len(clusters.history) == 3 and clusters.history != plain.history and clusters.sizes.sum() == 80
+
+
+@pytest.mark.parametrize("method", ["lloyd", "descent"])
+def test_balanced_clusters_and_chosen_parameters(method):
+    model, inputs, targets = models.make("mlp", examples=80)
+    clusters = gradist.cluster(model, LOSS, (inputs, targets), k=8, method=method, balanced=True)
+    assert clusters.sizes.tolist() == [10] * 8
+    name = next(name for name, _ in model.named_parameters())
+    chosen = gradist.cluster(model, LOSS, (inputs, targets), k=8, method=method, parameters=[name])
+    everything = gradist.cluster(model, LOSS, (inputs, targets), k=8, method=method, parameters=["*"])
+    assert torch.equal(everything.assignments, gradist.cluster(model, LOSS, (inputs, targets), k=8, method=method).assignments)
+    assert not torch.equal(chosen.assignments, everything.assignments)

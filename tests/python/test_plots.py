@@ -81,3 +81,16 @@ def test_an_unknown_figure(synthetic):
 
 def test_notebooks_get_a_png(synthetic):
     assert synthetic.plot()._repr_png_().startswith(b"\x89PNG")
+
+
+def test_shares_of_the_variance_within_clusters(synthetic):
+    refresh = synthetic.refreshes["gc"]
+    by_cluster, by_parameter = synthetic.plot("cluster-variance").axes
+    order = np.argsort(refresh.sizes[-1], kind="stable")
+    heights = [bar.get_height() for bar in by_cluster.patches]
+    np.testing.assert_allclose(heights, 100 * (refresh.scatter[-1] / refresh.scatter[-1].sum())[order])
+    np.testing.assert_allclose(by_cluster.lines[0].get_ydata(), 100 * refresh.sizes[-1][order] / synthetic.examples)
+    # Bands lie on each other in the order of the layers, up to 100 %.
+    tops = [band.get_paths()[0].vertices[:, 1].max() for band in by_parameter.collections]
+    np.testing.assert_allclose(tops, np.cumsum([5.0, 0.1, 3.0, 0.2]) / 8.3 * 100)
+    assert [band.get_label() for band in by_parameter.collections] == list(synthetic.layers)

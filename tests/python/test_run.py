@@ -35,6 +35,18 @@ def test_options_may_be_numpy_and_torch_values():
     assert (config["hidden"], config["lr"], config["replacement"], config["seed"]) == ([6, 5], 0.01, False, 3)
 
 
+def test_steps_of_gc_are_options_of_a_run():
+    options = {
+        "gc_centers": "svd", "gc_rank": 2, "gc_weighting": "none", "gc_fraction": 0.5, "gc_minibatch": 32, "gc_decay": 0.9,
+        "gc_parameters": ["layer*", "!*.bias"],
+    }  # fmt: skip
+    first, plain = gradist.run(**SMALL_RUN | options), gradist.run(**SMALL_RUN)
+    assert {name: first.config[name] for name in options} == options
+    assert not np.array_equal(first.refreshes["gc"].assignments, plain.refreshes["gc"].assignments)
+    again = gradist.run(progress=False, **{name: value for name, value in first.config.items() if name != "out"})
+    assert np.array_equal(first.refreshes["gc"].assignments, again.refreshes["gc"].assignments)
+
+
 def test_an_empty_out_is_refused_before_any_work():
     with pytest.raises(ValueError, match="out = '', must name a file"):
         gradist.run(**SMALL_RUN, out="")
@@ -100,6 +112,9 @@ def test_a_preset_and_a_config_file_come_before_options(tmp_path):
         ({"clusters": 10**9}, "clusters = 1000000000"),
         ({"data": "mnist", "data_dir": "nowhere"}, "nowhere"),
         ({"seed": None}, "seed = None"),
+        ({"gc_rank": 2}, "gc_rank = 2: must be 1 where gc-centers = factors"),
+        ({"gc_weighting": "some"}, "gc_weighting = some, must be one of running|fixed|none"),
+        ({"gc_parameters": ["conv*"]}, "gc_parameters = conv*: must match a parameter, such as "),
         ({"config": "nowhere.toml"}, "nowhere.toml"),
         ({"out": "nowhere/trace.h5"}, "nowhere/trace.h5"),
     ],

@@ -79,6 +79,8 @@ TEST_F(TraceTest, HoldsWhatObserversWereTold) {
   ASSERT_EQ(recorder.clusterings.size(), 3U);
   const auto assignments = trace.at("refresh/gc/assignments").values<int32_t>();
   const auto sizes = trace.at("refresh/gc/sizes").values<int64_t>();
+  const auto scatter = trace.at("refresh/gc/scatter").values<double>();
+  const auto parameter_scatter = trace.at("refresh/gc/parameter_scatter").values<double>();
   for (size_t r = 0; r < recorder.clusterings.size(); ++r) {
     const at::Tensor expected = recorder.clusterings[r].assignments();
     for (int64_t i = 0; i < expected.numel(); ++i) {
@@ -86,6 +88,12 @@ TEST_F(TraceTest, HoldsWhatObserversWereTold) {
     }
     EXPECT_EQ(std::vector<int64_t>(sizes.begin() + r * 32, sizes.begin() + (r + 1) * 32),
               recorder.clusterings[r].sizes());
+    EXPECT_EQ(std::vector<double>(scatter.begin() + r * 32, scatter.begin() + (r + 1) * 32),
+              recorder.clusterings[r].scatter);
+    const at::Tensor by_parameter = recorder.clusterings[r].parameter_scatter.sum(1);
+    for (int64_t l = 0; l < 4; ++l) {
+      EXPECT_EQ(parameter_scatter[r * 4 + l], by_parameter[l].item<double>());
+    }
   }
 }
 
@@ -101,6 +109,9 @@ TEST_F(TraceTest, GivesEveryAxisAScaleInItsOwnOrAParentGroup) {
   expect("estimators/gc/layers/layer1.weight/average_variance", {4}, {"/estimators/iteration"});
   expect("refresh/gc/assignments", {3, 3823}, {"/refresh/gc/iteration", "/refresh/gc/example"});
   expect("refresh/gc/sizes", {3, 32}, {"/refresh/gc/iteration", "/refresh/gc/cluster"});
+  expect("refresh/gc/scatter", {3, 32}, {"/refresh/gc/iteration", "/refresh/gc/cluster"});
+  expect("refresh/gc/parameter_scatter", {3, 4},
+         {"/refresh/gc/iteration", "/refresh/gc/parameter"});
   expect("gradients/squared_norm_quantiles", {4, 21},
          {"/gradients/iteration", "/gradients/quantile"});
   expect("gradients/squared_norm_histogram", {4, 64}, {"/gradients/iteration", "/gradients/bin"});

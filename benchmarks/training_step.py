@@ -32,12 +32,12 @@ def write_cifar(folder: Path, examples: int) -> None:
         (folder / name).write_bytes(torch.cat([labels, torch.randint(256, (examples, 3072))], 1).to(torch.uint8).numpy().tobytes())
 
 
-def in_cpp(model: str, folder: Path) -> float:
-    """Seconds of a step of `gradist run`."""
+def in_cpp(model: str, folder: Path, **others: str) -> float:
+    """Seconds of a step of `gradist run`; `others` are options of it."""
 
     def run(steps: int) -> float:
         options = {"data": "cifar10", "data_dir": folder, "model": model, "batch_size": BATCH_SIZE, "lr": 1e-4}
-        options |= {"iterations": steps, "log_every": steps, "estimator": "sg-b", "measure": "subset", "measure_examples": 3}
+        options |= {"iterations": steps, "log_every": steps, "estimator": "sg-b", "measure": "subset", "measure_examples": 3} | others
         with gradist.run(**options, progress=False) as trace:
             seconds = trace.trajectory.seconds
             return float(seconds[-1] - seconds[0])

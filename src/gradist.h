@@ -20,6 +20,7 @@
 #include "gradients/visit.h"
 
 // Data sets.
+#include "data/augmentation.h"
 #include "data/cifar.h"
 #include "data/dataset.h"
 #include "data/digits.h"
@@ -29,7 +30,9 @@
 
 // Networks and losses.
 #include "models/activation.h"
+#include "models/batch_norm_policy.h"
 #include "models/densenet.h"
+#include "models/dropout_layer.h"
 #include "models/image_network.h"
 #include "models/initialisation.h"
 #include "models/lenet.h"

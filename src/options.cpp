@@ -228,6 +228,15 @@ Rule<ByteSize> default_or_at_least(ByteSize low) {
           [low](const ByteSize& value) { return value.bytes == 0 || value.bytes >= low.bytes; }};
 }
 
+Rule<std::vector<double>> each_in_closed(double low, double high) {
+  return {"every number must lie in [" + detail::number_text(low) + ", " +
+              detail::number_text(high) + "]",
+          [=](const std::vector<double>& values) {
+            return std::all_of(values.begin(), values.end(),
+                               [=](double value) { return value >= low && value <= high; });
+          }};
+}
+
 Rule<std::vector<int64_t>> each_at_least(int64_t low) {
   return {"every number must be >= " + detail::number_text(low),
           [low](const std::vector<int64_t>& values) {

@@ -99,6 +99,9 @@ Rule<std::vector<double>> some_greater_than(double low);
 /// One or more numbers in [low, high), none twice.
 Rule<std::vector<double>> some_in_half_open(double low, double high);
 
+/// Any number of numbers in [low, high].
+Rule<std::vector<double>> each_in_closed(double low, double high);
+
 /// One of the names.
 Rule<std::string> one_of(const std::vector<std::string>& names);
 

@@ -51,6 +51,11 @@ def from_trace(trace: Trace) -> xarray.Dataset:
             if name in _AXES:
                 axes = (f"{prefix}_refresh", *(f"{prefix}_{axis}" for axis in _AXES[name]))
                 variables[f"{prefix}_{name}"] = (axes, refresh[name])
+    if "iteration" in trace.drift:
+        coordinates["drift_iteration"] = trace.drift.iteration
+        for name in trace.drift:
+            if name != "iteration":
+                variables[f"drift_{name}"] = (("drift_iteration",), trace.drift[name])
     return xarray.Dataset(variables, coordinates, trace.attributes)
 
 

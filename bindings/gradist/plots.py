@@ -28,11 +28,13 @@ __all__ = [
     "available",
     "cluster_sizes",
     "cluster_variance",
+    "drift",
     "layers",
     "losses",
     "make_figure",
     "normalized_variance",
     "squared_norms",
+    "variance_ratio",
     "variances",
 ]
 
@@ -47,6 +49,7 @@ _OTHER_COLORS = ("#332288", "#882255", "#555555", "#999933")
 _GRAY = "#555555"
 _MAX_PANELS = 12
 _MAX_BANDS = 10
+_MAX_WAYS = 8  # curves of different distance from a snapshot
 _NARROW = 40  # a log axis with a smaller ratio of its ends is labelled between decades
 
 _STYLE: Any = {
@@ -177,6 +180,53 @@ def squared_norms(trace: Trace, *, width: float = 6.5) -> Figure:
     return figure
 
 
+def variance_ratio(trace: Trace, *, width: float = 4.5) -> Figure:
+    """Variance of an estimator with a snapshot over that of plain minibatches, each way from the snapshot a curve: [Defazio19]
+    Fig. 2. Shaded: worse than plain SGD. Above the line at 1/3 the three gradients of a step are better spent on a larger batch.
+    """
+    name = next(name for name in trace.estimators if _any_finite(trace[name], "variance_ratio"))
+    series, epochs = trace[name], trace.trajectory.epoch
+    figure, (axes,) = _panels(1, width, 2.8)
+    since = trace.iterations % trace.config["refresh_every"]
+    ways = _ways_from_snapshot(trace)
+    for (way, label), shade in zip(ways, mpl.colormaps["viridis"](np.linspace(0, 0.9, len(ways))), strict=True):
+        there = (since == way) & np.isfinite(series.variance_ratio)
+        axes.plot(epochs[there], series.variance_ratio[there], ".-", color=shade, markersize=3, label=label)
+        if "variance_ratio_low" in series:
+            axes.vlines(
+                epochs[there], series.variance_ratio_low[there], series.variance_ratio_high[there], color=shade, linewidth=0.5
+            )
+    shown = series.variance_ratio[np.isfinite(series.variance_ratio)]
+    top = max(1.2, 1.05 * float(shown.max()))
+    axes.axhspan(1, top, color=_GRAY, alpha=0.12, linewidth=0)
+    axes.axhline(1 / 3, color=_GRAY, linewidth=0.8, linestyle="--")
+    axes.annotate("1/3", (1, 1 / 3), xycoords=axes.get_yaxis_transform(), color=_GRAY, fontsize=7, va="bottom", ha="right")
+    per_epoch = _iterations_per_epoch(trace)
+    for drop in trace.config.get("lr_drop", []):
+        axes.axvline(drop / per_epoch, color=_GRAY, linewidth=0.8, linestyle=":")
+    axes.set_ylim(0, top)
+    _label(axes, f"{name.upper()} / SGD variance", x_label="Epoch")
+    figure.legend(loc="outside right upper", title="after the\nsnapshot", title_fontsize=7)
+    return figure
+
+
+def drift(trace: Trace, *, width: float = 6.5) -> Figure:
+    """Distance from the snapshot and curvature along it, iteration by iteration, each followed interval a curve: [Defazio19] Fig. 3."""
+    series = trace.drift
+    intervals = (series.iteration - series.since_snapshot) // trace.config["refresh_every"]
+    figure, panels = _panels(2, width, 2.4)
+    for quantity, axes in zip(("distance", "curvature"), panels, strict=True):
+        names = np.unique(intervals)
+        for interval, shade in zip(names, mpl.colormaps["viridis"](np.linspace(0, 0.9, len(names))), strict=True):
+            there = intervals == interval
+            axes.plot(series.since_snapshot[there], series[quantity][there], color=shade, label=str(interval))
+        _label(axes, quantity.capitalize(), x_label="Iterations after the snapshot")
+        axes.set_ylim(bottom=0)
+    if len(names) <= _MAX_WAYS:
+        panels[0].legend(title="refresh", title_fontsize=7)
+    return figure
+
+
 FIGURES: dict[str, Callable[..., Figure]] = {
     "variances": variances,
     "average-variance": average_variance,
@@ -186,6 +236,8 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "cluster-sizes": cluster_sizes,
     "cluster-variance": cluster_variance,
     "squared-norms": squared_norms,
+    "variance-ratio": variance_ratio,
+    "drift": drift,
 }
 
 
@@ -197,6 +249,8 @@ def available(trace: Trace) -> list[str]:
         "cluster-sizes": bool(_cluster_sizes(trace)),
         "cluster-variance": bool(trace.layers) and bool(_cluster_scatter(trace)),
         "squared-norms": _any_finite(trace.gradients, "squared_norm_quantiles"),
+        "variance-ratio": any(_any_finite(trace[name], "variance_ratio") for name in trace.estimators),
+        "drift": _any_finite(trace.drift, "distance"),
     }
     for quantity in ("average_variance", "normalized_variance"):
         with_values[quantity.replace("_", "-")] = any(_any_finite(trace[name], quantity) for name in trace.estimators)
@@ -439,6 +493,23 @@ def _estimator_legend(figure: Figure, estimators: Sequence[str], marks: Sequence
 
 def _any_finite(series: Any, *names: str) -> bool:
     return any(name in series and bool(np.isfinite(series[name]).any()) for name in names)
+
+
+def _ways_from_snapshot(trace: Trace) -> list[tuple[int, str]]:
+    """Iterations since a refresh at which the trace has log points, and what part of the way to the next they are."""
+    interval = trace.config["refresh_every"]
+    chosen = sorted(trace.config.get("log_at", []))
+    if chosen:
+        return [(min(int(part * interval), interval - 1), f"{100 * part:g} %") for part in chosen]
+    ways = np.unique(trace.iterations % interval)
+    few = ways if len(ways) <= _MAX_WAYS else ways[np.linspace(0, len(ways) - 1, _MAX_WAYS).astype(int)]
+    return [(int(way), f"{100 * way / interval:.0f} %") for way in few]
+
+
+def _iterations_per_epoch(trace: Trace) -> float:
+    last = trace.trajectory.epoch.argmax()
+    epoch = float(trace.trajectory.epoch[last])
+    return float(trace.iterations[last]) / epoch if epoch > 0 else 1.0
 
 
 def _cluster_sizes(trace: Trace) -> dict[str, Any]:

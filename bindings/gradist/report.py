@@ -33,6 +33,10 @@ _CAPTIONS = {
     "cluster-sizes": "Sizes of the clusters after each refresh; the dotted line is N / K.",
     "cluster-variance": "Where the variance within clusters is: by cluster, with the share of the examples, and by parameter.",
     "squared-norms": "Squared norms of the gradients of single examples, and the share of their sum that the largest 1 % carry.",
+    "variance-ratio": "Variance of an estimate with a snapshot over that of a plain minibatch, by how far the run is on its way to "
+    "the next snapshot. Shaded: worse than plain SGD. Only below the dashed line at 1/3 is it worth the gradients it costs; "
+    "dotted: the learning rate drops.",
+    "drift": "Distance from the last snapshot, and how fast the gradients of a minibatch change along it.",
 }
 
 

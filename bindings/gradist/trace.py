@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
 
-__all__ = ["EstimatorSeries", "GradientSeries", "RefreshSeries", "Trace", "TrajectorySeries", "open"]
+__all__ = ["DriftSeries", "EstimatorSeries", "GradientSeries", "RefreshSeries", "Trace", "TrajectorySeries", "open"]
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -120,6 +120,9 @@ class EstimatorSeries(_Group):
     noise_to_signal = _Column("tr Cov / ||g||^2, [T]")
     mean_squared_norm = _Column("E||estimate||^2, [T]")
     bias_squared = _Column("||E[estimate] - g||^2, [T]")
+    variance_ratio = _Column("tr Cov / that of the plain mean of the same draws, [T]; NaN without a snapshot")
+    variance_ratio_low = _Column("lower end of the 95 % interval of variance_ratio, [T]; measured by subset or sampled only")
+    variance_ratio_high = _Column("upper end of the 95 % interval of variance_ratio, [T]; measured by subset or sampled only")
     mse = _Column("tr Cov + squared bias, [T]")
     gradient_evaluations = _Column("single-example gradients spent on the measurement, [T]")
     seconds = _Column("wall time of the measurement, [T]")
@@ -153,6 +156,15 @@ class GradientSeries(_Group):
     squared_norm_histogram = _Column("examples in each bin of ||g_i||^2, [T, 64]")
     squared_norm_histogram_edges = _Column("edges of the bins, [65]")
     top_percent_share = _Column("share of sum ||g_i||^2 that the largest 1 % of the examples carry, [T]")
+
+
+class DriftSeries(_Group):
+    """How far SGD came from the last snapshot, one row an iteration that `drift_every` follows. D rows in all."""
+
+    iteration = _Column("SGD steps taken so far, [D]")
+    since_snapshot = _Column("SGD steps since the last snapshot, [D]")
+    distance = _Column("||theta - theta~||, [D]")
+    curvature = _Column("||mean of g_i - g~_i over a minibatch|| / ||theta - theta~||, [D]")
 
 
 class Trace(Mapping[str, EstimatorSeries]):
@@ -255,6 +267,11 @@ class Trace(Mapping[str, EstimatorSeries]):
         return self._cached("gradients", lambda: GradientSeries(self, "gradients"))
 
     @property
+    def drift(self) -> DriftSeries:
+        """Distance and curvature from the snapshot; empty unless the run was told `drift_every`."""
+        return self._cached("drift", lambda: DriftSeries(self, "drift"))
+
+    @property
     def refreshes(self) -> dict[str, RefreshSeries]:
         """What the refreshes made, for each estimator that has some."""
         return {name: self._refresh_series(name) for name in self._groups("refresh")}
@@ -286,8 +303,8 @@ class Trace(Mapping[str, EstimatorSeries]):
 
     def plot(self, figure: str = "variances", **options: Any) -> Figure:
         """One of the report's figures, ready for a paper: `variances` (average and normalized variance side by side),
-        `average-variance`, `normalized-variance`, `losses`, `layers`, `cluster-sizes`, `cluster-variance` or
-        `squared-norms`.
+        `average-variance`, `normalized-variance`, `losses`, `layers`, `cluster-sizes`, `cluster-variance`, `squared-norms`,
+        `variance-ratio` or `drift`.
 
         Options are those of the function of that name in `gradist.plots`, such as `width` in inches and `window`, the
         number of log points that the rolling mean and its standard deviation are taken over.
@@ -339,9 +356,11 @@ class Trace(Mapping[str, EstimatorSeries]):
             return np.asarray(dataset[: self._rows(name)] if _grows(dataset) else dataset[()])
 
     def _rows(self, name: str) -> int:
-        """Log points, or refreshes of an estimator, that are complete in every dataset."""
+        """Log points, refreshes of an estimator, or rows of the drift that are complete in every dataset."""
         parts = name.split("/")
-        groups = ("/".join(parts[:2]),) if parts[0] == "refresh" else ("trajectory", "estimators", "gradients")
+        groups: tuple[str, ...] = ("trajectory", "estimators", "gradients")
+        if parts[0] in ("refresh", "drift"):
+            groups = ("/".join(parts[:2]),) if parts[0] == "refresh" else ("drift",)
         return self._cached(f"rows of {groups[0]}", lambda: min(self._lengths(groups), default=0))
 
     def _lengths(self, groups: tuple[str, ...]) -> list[int]:

@@ -12,13 +12,17 @@ namespace {
 constexpr int64_t kProbeExamples = 256;
 constexpr double kSmallDifference = 1e-2;
 
-bool same_parameters(const GradientSource& source, const Snapshot& snapshot) {
-  for (size_t l = 0; l < snapshot.parameters.size(); ++l) {
-    if (!at::equal(source.parameters()[l], snapshot.parameters[l])) {
-      return false;
-    }
-  }
-  return true;
+bool all_equal(const ParameterList& a, const ParameterList& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](const at::Tensor& x, const at::Tensor& y) { return at::equal(x, y); });
+}
+
+/// Same parameters, same running statistics, same transforms of the examples.
+bool is_at(const Snapshot& snapshot, const GradientSource& source) {
+  const auto state = source.state();
+  return state.key == snapshot.state.key &&
+         all_equal(state.statistics, snapshot.state.statistics) &&
+         all_equal(source.parameters(), snapshot.parameters);
 }
 
 GradientBatch products(const GradientBatch& batch, const GradientBatch& other) {
@@ -37,7 +41,7 @@ bool all_few_pairs(const GradientBatch& batch) {
 }  // namespace
 
 DifferenceForm choose_difference_form(GradientSource& source, const Snapshot& snapshot) {
-  if (same_parameters(source, snapshot)) {
+  if (is_at(snapshot, source)) {
     return DifferenceForm::kZero;
   }
   const auto last = source.examples() - 1;
@@ -45,7 +49,7 @@ DifferenceForm choose_difference_form(GradientSource& source, const Snapshot& sn
                                     std::min(kProbeExamples, source.examples()), at::kDouble)
                            .to(at::kLong);
   const auto batch = source.gradients(indices);
-  const ParameterSwap swap(source, snapshot.parameters);
+  const AtSnapshot there(source, snapshot);
   const auto at_snapshot = source.gradients(indices);
   const auto size = [](const GradientBatch& g) { return g.squared_norms().sum().item<double>(); };
   const auto difference =

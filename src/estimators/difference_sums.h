@@ -11,7 +11,7 @@ namespace gradist::detail {
 
 /// How the sums of (g_ij - g~_ij)^2 are formed.
 enum class DifferenceForm {
-  kZero,    ///< the parameters are the snapshot's, bit for bit
+  kZero,    ///< parameters and state are the snapshot's, bit for bit
   kStable,  ///< sum of squares of (d - d~) a^T + d~ (a - a~)^T: three products, right however small
             ///< the difference
   kExpanded,  ///< sum g^2 - 2 sum g g~ + sum g~^2: one product, the last sum known from the

@@ -108,15 +108,19 @@ constexpr NamedMaker kEstimators[] = {
 
 ParameterList GradientEstimator::estimate(GradientSource& source,
                                           const WeightedBatch& batch) const {
-  auto estimate = source.weighted_gradient(batch.indices, batch.weights);
+  return corrected(source, batch, source.weighted_gradient(batch.indices, batch.weights));
+}
+
+ParameterList GradientEstimator::corrected(GradientSource& source, const WeightedBatch& batch,
+                                           ParameterList plain) const {
   if (const auto* control = snapshot()) {
-    const ParameterSwap swap(source, control->parameters);
+    const AtSnapshot there(source, *control);
     const auto at_snapshot = source.weighted_gradient(batch.indices, batch.weights);
-    for (size_t l = 0; l < estimate.size(); ++l) {
-      estimate[l] = estimate[l] - at_snapshot[l] + control->gradient[l].to(estimate[l].options());
+    for (size_t l = 0; l < plain.size(); ++l) {
+      plain[l] = plain[l] - at_snapshot[l] + control->gradient[l].to(plain[l].options());
     }
   }
-  return estimate;
+  return plain;
 }
 
 int64_t GradientEstimator::cost_per_draw() const {

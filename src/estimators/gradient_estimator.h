@@ -17,9 +17,29 @@ namespace gradist {
 /// The parameters theta~ at a refresh and what SVRG keeps of them.
 struct Snapshot {
   ParameterList parameters;  ///< theta~
+  SourceState state;         ///< of the source there: g~_i has the transform of the refresh
   ParameterList gradient;    ///< g~ = (1/N) sum_i g~_i, float64
   ParameterList squares;     ///< sum_i g~_ij^2 per coordinate, float64
-  double squared_norms = 0;  ///< sum_i ||g~_i||^2
+  double squared_norms = 0;  ///< sum_i ||g~_i||^2; both only where examples separate
+};
+
+/// While it lives, the source is as it was at the snapshot, parameters and state; then all comes
+/// back untouched, bit for bit. So batch norm's running statistics are reset after an evaluation at
+/// the snapshot [Defazio19], but for a source whose state has none (BatchNormPolicy::kTrain).
+class AtSnapshot {
+ public:
+  AtSnapshot(GradientSource& source, const Snapshot& snapshot)
+      : source_(source), state_(source.state()), parameters_(source, snapshot.parameters) {
+    source.restore(snapshot.state);
+  }
+  ~AtSnapshot() { source_.restore(state_); }
+  AtSnapshot(const AtSnapshot&) = delete;
+  AtSnapshot& operator=(const AtSnapshot&) = delete;
+
+ private:
+  GradientSource& source_;
+  SourceState state_;
+  ParameterSwap parameters_;
 };
 
 /// An estimator of the full gradient g = (1/N) sum_i g_i, [Faghri20] section 4.
@@ -57,6 +77,10 @@ class GradientEstimator {
   /// sum_i w_i g_i, or sum_i w_i (g_i - g~_i) + g~ with a snapshot. Same shapes and dtype as the
   /// parameters.
   ParameterList estimate(GradientSource& source, const WeightedBatch& batch) const;
+
+  /// The same, given `plain` = sum_i w_i g_i.
+  ParameterList corrected(GradientSource& source, const WeightedBatch& batch,
+                          ParameterList plain) const;
 
   /// Single-example gradients that one estimate costs.
   int64_t cost_per_draw() const;

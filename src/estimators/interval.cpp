@@ -101,6 +101,14 @@ Interval log_interval(double value, double variance_of_value, double degrees) {
   return {value * std::exp(-width), value * std::exp(width)};
 }
 
+Interval ratio_interval(double ratio, const at::Tensor& above, const at::Tensor& below,
+                        double unseen) {
+  const auto degrees = static_cast<double>(above.numel() - 1);
+  const auto variance = [degrees](const at::Tensor& q) { return q.sum().item<double>() / degrees; };
+  const auto relative = above / variance(above) - below / variance(below);
+  return log_interval(ratio, ratio * ratio * unseen * jackknife_variance(relative), degrees);
+}
+
 Interval bootstrap_interval(double value, const std::vector<StratumSpread>& strata) {
   std::vector<Resampled> prepared;
   double variance = 0, squares_over_degrees = 0;

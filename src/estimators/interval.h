@@ -22,6 +22,14 @@ double jackknife_variance(const at::Tensor& squared_deviations);
 /// freedom.
 Interval log_interval(double value, double variance_of_value, double degrees);
 
+/// 95 % interval of the quotient of two variances, s_x^2 / s_y^2, seen through the same n members
+/// x_i and y_i, given their q_i = ||x_i - mean x||^2 and ||y_i - mean y||^2, [n] each. What the two
+/// have in common cancels: the delete-one jackknife of log(s_x^2 / s_y^2), linearised, has the q_i
+/// / s_x^2
+/// - q_i / s_y^2 where that of a variance has q_i. `unseen` as below. [Efron81]
+Interval ratio_interval(double ratio, const at::Tensor& above, const at::Tensor& below,
+                        double unseen = 1);
+
 /// One stratum's part w_k s_k^2 of a variance estimate v = sum_k w_k s_k^2, seen through n_k >= 3
 /// of its N_k members.
 struct StratumSpread {

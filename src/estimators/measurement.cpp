@@ -237,6 +237,9 @@ Measurement measure(GradientSource& source, const std::vector<const GradientEsti
   if (options.mode == MeasureMode::kSampled) {
     return measure_sampled(source, estimators, options, generator);
   }
+  TORCH_CHECK_VALUE(source.separable(),
+                    "measure: must be sampled where examples do not separate, as by batch norm in "
+                    "train mode");
   return PassRunner(source, estimators, options, generator).run(estimators);
 }
 

@@ -164,7 +164,7 @@ void MomentPass::visit(GradientSource& source, int64_t max_memory) {
       continue;
     }
     const auto at_snapshot = [&] {
-      const ParameterSwap swap(source, plan_.snapshot->parameters);
+      const AtSnapshot there(source, *plan_.snapshot);
       return source.gradients(indices);
     }();
     difference_sums.add(batch, at_snapshot, c + 1 == chunks.size());
@@ -281,7 +281,37 @@ Moments MomentPass::uniform_moments(const GradientEstimator& estimator) const {
     moments.interval_low = interval.low;
     moments.interval_high = interval.high;
   }
+  if (estimator.snapshot() != nullptr) {
+    compare_with_plain(moments);
+  }
   return moments;
+}
+
+/// Both variances have the same factor, which cancels.
+void MomentPass::compare_with_plain(Moments& moments) const {
+  const auto plain = uniform_trace(gradients_);
+  if (!(plain > 0)) {
+    return;
+  }
+  moments.variance_ratio = std::max(uniform_trace(differences_), 0.0) / plain;
+  if (!plan_.exact) {
+    const auto interval =
+        ratio_interval(moments.variance_ratio, differences_.deviations, gradients_.deviations,
+                       1 - static_cast<double>(visited_) / static_cast<double>(examples_));
+    moments.variance_ratio_low = interval.low;
+    moments.variance_ratio_high = interval.high;
+  }
+}
+
+/// mean ||x_i||^2 - ||mean x_i||^2
+double MomentPass::uniform_trace(const Population& population) const {
+  const auto n = static_cast<double>(examples_);
+  double trace = 0;
+  for (size_t l = 0; l < layer_sizes_.size(); ++l) {
+    trace +=
+        population.squared_norms[l] / n - (population.sum[l] / n).square().sum().item<double>();
+  }
+  return trace;
 }
 
 Moments MomentPass::stratified_moments() const {

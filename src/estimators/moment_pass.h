@@ -60,6 +60,8 @@ class MomentPass {
   void finish(const MomentAccumulator& sums);
   Moments uniform_moments(const GradientEstimator& estimator) const;
   Moments stratified_moments() const;
+  void compare_with_plain(Moments& moments) const;
+  double uniform_trace(const Population& population) const;
   std::vector<double> within_weights() const;
   MomentAccumulator::Options accumulator_options() const;
   DifferenceForm difference_form(GradientSource& source) const;

@@ -28,6 +28,10 @@ struct Moments {
   int64_t zero_coordinates = 0;           ///< coordinates left out of normalized_variance
   double interval_low = kUndefined;  ///< 95 % interval of average_variance; undefined when exact
   double interval_high = kUndefined;
+  double variance_ratio =
+      kUndefined;  ///< tr Cov over that of the plain mean of the same draws; with a snapshot only
+  double variance_ratio_low = kUndefined;  ///< its 95 % interval; undefined when exact
+  double variance_ratio_high = kUndefined;
   std::vector<double>
       layer_average_variance;  ///< [L], tr Cov of one parameter over its number of coordinates
   int64_t gradient_evaluations = 0;  ///< single-example gradients spent on this measurement

@@ -83,11 +83,11 @@ class DrawSums {
   std::vector<ParameterList> kept_;
 };
 
-/// Draws whose float64 estimates fit into memory together: all of them, or equal groups of at least
-/// two.
-int64_t group_size(const GradientSource& source, const MeasureOptions& options) {
+/// Draws whose float64 estimates fit into memory together, `lists` a draw: all of them, or equal
+/// groups of at least two.
+int64_t group_size(const GradientSource& source, const MeasureOptions& options, int64_t lists) {
   const auto budget = options.max_memory > 0 ? options.max_memory : kDefaultMemory;
-  const auto fitting = std::max<int64_t>(2, budget / (8 * source.parameter_count()));
+  const auto fitting = std::max<int64_t>(2, budget / (8 * source.parameter_count() * lists));
   const auto groups = (options.draws + fitting - 1) / fitting;
   return (options.draws + groups - 1) / groups;
 }
@@ -103,6 +103,31 @@ ParameterList mean_of_draws(GradientSource& source, const GradientEstimator& est
     }
   }
   return mean;
+}
+
+/// sum_r ||e_r - mean||^2 / (E - 1)
+double unbiased_trace(const DrawSums& sums, int64_t draws) {
+  const auto count = static_cast<double>(draws);
+  double trace = 0;
+  for (size_t l = 0; l < sums.sum.size(); ++l) {
+    const auto scatter = sums.squares[l] - sums.sum[l].square() / count;
+    trace += scatter.clamp_min(0).sum().item<double>() / (count - 1);
+  }
+  return trace;
+}
+
+/// Against the plain means of the same draws: what the draws have in common cancels.
+void compare_with_plain(const DrawSums& sums, const DrawSums& plain, int64_t draws,
+                        Moments& moments) {
+  const auto below = unbiased_trace(plain, draws);
+  if (!(below > 0)) {
+    return;
+  }
+  const auto deviations = [](const DrawSums& of) { return at::tensor(of.deviations, at::kDouble); };
+  moments.variance_ratio = moments.trace_covariance / below;
+  const auto interval = ratio_interval(moments.variance_ratio, deviations(sums), deviations(plain));
+  moments.variance_ratio_low = interval.low;
+  moments.variance_ratio_high = interval.high;
 }
 
 Moments faghri_moments(const ParameterList& other_mean, const DrawSums& sums, MomentInputs inputs,
@@ -160,13 +185,28 @@ Moments sampled_moments(GradientSource& source, const GradientEstimator& estimat
   if (options.faghri) {
     other_mean = mean_of_draws(source, estimator, options.draws, generator);
   }
-  DrawSums sums(source, group_size(source, options));
+  const bool compares = estimator.snapshot() != nullptr && !options.faghri;
+  const auto group = group_size(source, options, compares ? 2 : 1);
+  DrawSums sums(source, group), plain_sums(source, group);
   for (int64_t r = 0; r < options.draws; ++r) {
-    sums.add(to_double(estimator.estimate(source, estimator.draw(generator))));
+    const auto batch = estimator.draw(generator);
+    auto plain = source.weighted_gradient(batch.indices, batch.weights);
+    if (compares) {
+      plain_sums.add(to_double(plain));
+    }
+    sums.add(to_double(estimator.corrected(source, batch, std::move(plain))));
   }
   sums.close_group();
   auto moments = options.faghri ? faghri_moments(other_mean, sums, inputs, options.draws)
                                 : unbiased_moments(sums, inputs, options.draws);
+  if (compares) {
+    plain_sums.close_group();
+    compare_with_plain(sums, plain_sums, options.draws, moments);
+  }
+  // The mean of minibatches at the snapshot is itself an estimate: how far off, nothing here tells.
+  if (estimator.snapshot() != nullptr && !source.separable()) {
+    moments.bias_squared = moments.mse = kUndefined;
+  }
   moments.gradient_evaluations =
       options.draws * estimator.cost_per_draw() * (options.faghri ? 2 : 1);
   if (gradient != nullptr) {

@@ -5,6 +5,9 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/randperm.h>
+#include <ATen/ops/zeros.h>
 
 namespace gradist {
 
@@ -19,6 +22,7 @@ Snapshot take_snapshot(GradientSource& source, int64_t max_memory) {
   }
   Snapshot snapshot;
   snapshot.parameters = copy_parameters(source);
+  snapshot.state = source.state();
   for (const auto& sum : sums.sum()) {
     snapshot.gradient.push_back(sum / static_cast<double>(examples));
   }
@@ -27,9 +31,37 @@ Snapshot take_snapshot(GradientSource& source, int64_t max_memory) {
   return snapshot;
 }
 
-int64_t Svrg::refresh(GradientSource& source, at::Generator& /*generator*/) {
-  snapshot_ = take_snapshot(source, max_memory_);
-  return source.examples();
+Snapshot take_snapshot_by_minibatches(GradientSource& source, int64_t batch_size,
+                                      at::Generator& generator) {
+  Snapshot snapshot;
+  snapshot.parameters = copy_parameters(source);
+  snapshot.state = source.state();
+  for (const auto& parameter : snapshot.parameters) {
+    snapshot.gradient.push_back(at::zeros(parameter.sizes(), at::kDouble));
+  }
+  const auto batches = source.examples() / batch_size;
+  const auto order =
+      at::randperm(source.examples(), generator, at::TensorOptions().dtype(at::kLong));
+  const auto weights = at::full({batch_size}, 1 / static_cast<double>(batch_size), at::kDouble);
+  for (int64_t b = 0; b < batches; ++b) {
+    const auto indices = order.slice(0, b * batch_size, (b + 1) * batch_size);
+    const auto gradient = source.weighted_gradient(indices, weights);
+    for (size_t l = 0; l < gradient.size(); ++l) {
+      snapshot.gradient[l] +=
+          gradient[l].detach().to(at::kCPU, at::kDouble) / static_cast<double>(batches);
+    }
+  }
+  return snapshot;
+}
+
+int64_t Svrg::refresh(GradientSource& source, at::Generator& generator) {
+  if (source.separable()) {
+    snapshot_ = take_snapshot(source, max_memory_);
+    return source.examples();
+  }
+  const auto batch_size = design_.draws();
+  snapshot_ = take_snapshot_by_minibatches(source, batch_size, generator);
+  return source.examples() / batch_size * batch_size;
 }
 
 }  // namespace gradist

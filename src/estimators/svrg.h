@@ -18,7 +18,8 @@ class Svrg final : public GradientEstimator {
   const SamplingDesign& design() const override { return design_; }
   const Snapshot* snapshot() const override { return &snapshot_; }
 
-  /// Takes the present parameters as the snapshot: one pass over all examples.
+  /// Takes the present parameters as the snapshot: one pass over all examples; by minibatches that
+  /// `generator` draws where examples do not separate.
   int64_t refresh(GradientSource& source, at::Generator& generator) override;
 
  private:
@@ -27,7 +28,14 @@ class Svrg final : public GradientEstimator {
   Snapshot snapshot_;
 };
 
-/// The present parameters, their full gradient and second moments: one pass over all examples.
+/// The present parameters and state, their full gradient and second moments: one pass over all
+/// examples.
 Snapshot take_snapshot(GradientSource& source, int64_t max_memory = 0);
+
+/// The same where the gradient of a minibatch S is no sum over examples, F_S's, as by batch norm in
+/// train mode: g~ is the mean of grad F_S over floor(N/B) minibatches of a permutation, as an epoch
+/// of training has them. There are no second moments. [Defazio19]
+Snapshot take_snapshot_by_minibatches(GradientSource& source, int64_t batch_size,
+                                      at::Generator& generator);
 
 }  // namespace gradist

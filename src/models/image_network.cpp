@@ -17,6 +17,7 @@ std::string describe(const NetworkPlan& plan) {
   text << "-" << plan.outputs;
   if (options.width != 1) text << ", width " << options.width;
   if (options.norm != "none") text << ", " << options.norm << " norm";
+  if (options.dropout > 0) text << ", dropout " << options.dropout;
   if (options.activation != "relu") text << ", " << options.activation;
   return text.str();
 }

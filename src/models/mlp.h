@@ -1,6 +1,7 @@
 #pragma once
 
 #include "models/activation.h"
+#include "models/dropout_layer.h"
 #include "models/linear_layer.h"
 #include "models/network.h"
 
@@ -12,17 +13,20 @@
 namespace gradist {
 
 /// Fully connected layers layer1, layer2, ... with an activation between them, none after the last.
-/// No hidden layer is allowed.
+/// No hidden layer is allowed. With `dropout` > 0 there is a DropoutLayer before each but the
+/// first.
 class Mlp final : public Network {
  public:
   Mlp(int64_t inputs, const std::vector<int64_t>& hidden, int64_t outputs, at::Generator& generator,
-      Activation between = activation("relu"));
+      Activation between = activation("relu"), double dropout = 0);
 
   at::Tensor forward(const at::Tensor& inputs, Tape* tape = nullptr) override;
   std::string describe() const override;
 
  private:
   std::vector<std::shared_ptr<LinearLayer>> layers_;
+  std::vector<std::shared_ptr<DropoutLayer>> dropouts_;  ///< before layers 2, 3, ...; or none
+  double dropout_;
   Activation activation_;
 };
 

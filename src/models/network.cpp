@@ -38,7 +38,7 @@ std::shared_ptr<Network> make_linear_model(const NetworkPlan& plan) {
 std::shared_ptr<Network> make_mlp(const NetworkPlan& plan) {
   at::Generator generator = plan.generator;
   return std::make_shared<Mlp>(plan.inputs(), plan.options.hidden, plan.outputs, generator,
-                               activation(plan.options.activation));
+                               activation(plan.options.activation), plan.options.dropout);
 }
 
 template <int64_t kBlocks>
@@ -77,6 +77,14 @@ const NamedNetwork& find_network(const std::string& name) {
 }
 
 }  // namespace
+
+KeptStatistics::KeptStatistics(const Network& network) : statistics_(network.buffers()) {
+  for (const at::Tensor& statistic : statistics_) kept_.push_back(statistic.clone());
+}
+
+KeptStatistics::~KeptStatistics() {
+  for (size_t l = 0; l < kept_.size(); ++l) statistics_[l].copy_(kept_[l]);
+}
 
 int64_t Network::multiplications() const {
   int64_t sum = 0;
@@ -118,6 +126,10 @@ void validate(const ModelOptions& options) {
                     "norm = ", options.norm, ", must be one of ", c10::Join(", ", norm_names()));
   TORCH_CHECK_VALUE(kind == Kind::kImages || options.norm == "none", "norm = ", options.norm,
                     ", must be none for ", options.model);
+  TORCH_CHECK_VALUE(options.dropout >= 0 && options.dropout < 1, "dropout = ", options.dropout,
+                    ", must lie in [0, 1)");
+  TORCH_CHECK_VALUE(kind != Kind::kLinear || options.dropout == 0, "dropout = ", options.dropout,
+                    ", must be 0 for ", options.model, ", which has no hidden layers");
   validate_initialisation(options.init);
 }
 

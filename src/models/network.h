@@ -35,6 +35,7 @@ struct ModelOptions {
   double width = 1;                     ///< all widths of a network for images, times this
   std::string activation = "relu";      ///< between the layers, see activation.h
   std::string norm = "none";            ///< batch: batch norm in a network for images
+  double dropout = 0;                   ///< probability, before each linear layer but a first one
   std::string init = "torch";           ///< how parameters are drawn, see initialisation.h
 };
 
@@ -49,6 +50,18 @@ class TrainMode {
 
  private:
   Network& network_;
+};
+
+/// While it lives, running statistics may move; then they come back, bit for bit.
+class KeptStatistics {
+ public:
+  explicit KeptStatistics(const Network& network);
+  ~KeptStatistics();
+  KeptStatistics(const KeptStatistics&) = delete;
+  KeptStatistics& operator=(const KeptStatistics&) = delete;
+
+ private:
+  std::vector<at::Tensor> statistics_, kept_;
 };
 
 /// Names that ModelOptions::norm takes: none, batch.

@@ -29,12 +29,20 @@ at::Tensor rows_of(const Dataset& data, int64_t begin, int64_t count) {
 }  // namespace
 
 NetworkSource::NetworkSource(std::shared_ptr<Network> network, Dataset data, Loss loss,
-                             double label_smoothing)
+                             double label_smoothing, const Randomness& randomness,
+                             BatchNormPolicy batch_norm)
     : network_(std::move(network)),
       data_(std::move(data)),
       loss_(loss),
-      label_smoothing_(label_smoothing) {
+      label_smoothing_(label_smoothing),
+      randomness_(randomness),
+      batch_norm_(batch_norm),
+      statistics_(network_->buffers()) {
   check_loss_fits(loss_, label_smoothing_, data_);
+  check_augmentation(randomness_.augmentation, data_.example_shape(), data_.sparse());
+  for (const auto& module : network_->modules(/*include_self=*/false)) {
+    if (auto* dropout = module->as<DropoutLayer>()) dropouts_.push_back(dropout);
+  }
   for (const auto& parameter : network_->named_parameters()) {
     if (!parameter.value().requires_grad()) continue;
     names_.push_back(parameter.key());
@@ -46,17 +54,48 @@ at::Tensor NetworkSource::losses(const at::Tensor& outputs, const at::Tensor& ta
   return example_losses(loss_, outputs, targets, label_smoothing_);
 }
 
+SourceState NetworkSource::state() const {
+  SourceState state;
+  state.key = key_;
+  if (batch_norm_ != BatchNormPolicy::kTrain) {
+    for (const auto& statistic : statistics_) state.statistics.push_back(statistic.clone());
+  }
+  return state;
+}
+
+void NetworkSource::restore(const SourceState& state) {
+  key_ = state.key;
+  for (size_t l = 0; l < state.statistics.size(); ++l) {
+    statistics_.at(l).copy_(state.statistics[l]);
+  }
+}
+
+void NetworkSource::set_masks(const at::Tensor& rows) {
+  const DropoutMasks masks{rows, randomness_.dropout_seed, key_};
+  for (size_t l = 0; l < dropouts_.size(); ++l) dropouts_[l]->set_masks(masks, l);
+}
+
+at::Tensor NetworkSource::outputs_of(const at::Tensor& rows, Tape* tape) {
+  const at::Tensor inputs = randomness_.augmentation == Augmentation::kNone
+                                ? data_.input_rows(rows)
+                                : augmented_rows(data_.inputs, rows, randomness_.augmentation,
+                                                 randomness_.transform_seed, key_);
+  if (dropouts_.empty()) return network_->forward(inputs, tape);
+  set_masks(rows.to(at::kCPU));
+  at::Tensor outputs = network_->forward(inputs, tape);
+  set_masks({});  // a forward pass of anyone else's drops nothing
+  return outputs;
+}
+
 GradientBatch NetworkSource::gradients(const at::Tensor& indices) {
   c10::AutoGradMode with_gradients(true);
   at::Tensor rows = indices.to(data_.inputs.device());
-  at::Tensor inputs = data_.input_rows(rows);
   at::Tensor targets = data_.targets.index_select(0, rows);
   auto loss_of_example = [&](int64_t i) {
-    const at::Tensor input = data_.input_rows(rows.narrow(0, i, 1));
-    return losses(network_->forward(input), targets.narrow(0, i, 1)).squeeze(0);
+    return losses(outputs_of(rows.narrow(0, i, 1)), targets.narrow(0, i, 1)).squeeze(0);
   };
   Tape tape;
-  at::Tensor outputs = network_->forward(inputs, &tape);
+  at::Tensor outputs = outputs_of(rows, &tape);
   GradientBatch batch = tape.backward(losses(outputs, targets), parameters_, loss_of_example);
   batch.outputs = outputs.detach();
   return batch;
@@ -66,7 +105,7 @@ ParameterList NetworkSource::weighted_gradient(const at::Tensor& indices,
                                                const at::Tensor& weights) {
   c10::AutoGradMode with_gradients(true);
   at::Tensor rows = indices.to(data_.inputs.device());
-  at::Tensor outputs = network_->forward(data_.input_rows(rows));
+  at::Tensor outputs = outputs_of(rows);
   at::Tensor each = losses(outputs, data_.targets.index_select(0, rows));
   ParameterList gradient =
       torch::autograd::grad({(weights.to(each.options()) * each).sum()}, parameters_, {},

@@ -2,6 +2,7 @@
 
 #include "models/batch_norm_layer.h"
 #include "models/conv_layer.h"
+#include "models/dropout_layer.h"
 #include "models/linear_layer.h"
 
 #include <ATen/ATen.h>
@@ -75,6 +76,9 @@ Sequence& Sequence::flatten() {
 }
 
 Sequence& Sequence::linear(int64_t outputs) {
+  const double dropout = plan_.options.dropout;
+  if (dropout > 0)
+    add("dropout", std::make_shared<DropoutLayer>(dropout, shape_.numbers()), shape_);
   return add("linear", std::make_shared<LinearLayer>(shape_.channels, outputs, plan_.generator),
              {outputs, 1, 1});
 }

@@ -40,6 +40,8 @@ class Sequence {
 
   /// All numbers of an example in a row.
   Sequence& flatten();
+
+  /// Dropout before it, in a network that has some.
   Sequence& linear(int64_t outputs);
 
   /// The activation that the options name.

@@ -33,6 +33,10 @@ class InterruptibleSource final : public GradientSource {
     return source_.weighted_gradient(indices, weights);
   }
 
+  bool separable() const override { return source_.separable(); }
+  SourceState state() const override { return source_.state(); }
+  void restore(const SourceState& state) override { source_.restore(state); }
+
  private:
   void stop_if_wanted() const {
     if (wants_stop_()) {

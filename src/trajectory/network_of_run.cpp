@@ -13,8 +13,13 @@ std::unique_ptr<NetworkSource> network_of_run(const RunOptions& options, const D
       make_network(model, train.example_shape(), train.outputs(), generator, train.sparse());
   const at::Device device(options.device);
   network->to(device, type);
+  const Randomness randomness{
+      .augmentation = augmentation_by_name(options.augment),
+      .transform_seed = stream_seed(options.seed, RandomStream::kTransforms),
+      .dropout_seed = stream_seed(options.seed, RandomStream::kDropout)};
   return std::make_unique<NetworkSource>(network, train.to(device, type), loss,
-                                         options.label_smoothing);
+                                         options.label_smoothing, randomness,
+                                         batch_norm_policy_by_name(options.batch_norm));
 }
 
 }  // namespace gradist

@@ -21,6 +21,9 @@ class Observer {
   /// At each log point.
   virtual void logged(const TrajectoryStep& /*step*/) {}
 
+  /// At each iteration of the intervals that `drift-every` names.
+  virtual void drifted(const DriftStep& /*step*/) {}
+
   /// After each step: `iteration` of `total` are done.
   virtual void progressed(int64_t /*iteration*/, int64_t /*total*/) {}
 

@@ -11,7 +11,9 @@ enum class RandomStream : uint64_t {
   kData = 1,
   kInitialisation = 2,
   kTraining = 3,
-  kMeasuring = 4
+  kMeasuring = 4,
+  kTransforms = 5,  ///< augmentation
+  kDropout = 6
 };
 
 /// The seed of one stream of a run: splitmix64 of the run's seed and the stream's number, so that

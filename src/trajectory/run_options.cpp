@@ -87,7 +87,39 @@ void check_without_replacement(const RunOptions& options, int64_t examples) {
   }
 }
 
+/// By the statistics of a batch there are no gradients of single examples.
+void check_batch_norm(const RunOptions& options) {
+  if (options.batch_norm == "eval") {
+    return;
+  }
+  if (options.norm == "none") {
+    refuse("batch-norm", options.batch_norm, "must be eval where norm = none");
+  }
+  if (options.measure != "sampled") {
+    refuse("measure", options.measure,
+           "must be sampled where batch-norm = " + options.batch_norm +
+               ": examples of a batch share its statistics and do not separate");
+  }
+  for (const auto& name : options.estimator) {
+    if (name.rfind("gc", 0) == 0 || name == "sg-importance") {
+      refuse("batch-norm", options.batch_norm,
+             "must be eval for " + name + ", which needs the gradients of single examples");
+    }
+  }
+}
+
+void check_drift(const RunOptions& options) {
+  const auto& names = options.estimator;
+  if (options.drift_every > 0 && std::none_of(names.begin(), names.end(), takes_snapshot)) {
+    refuse("drift-every", options.drift_every, "must be 0 where no estimator has a snapshot");
+  }
+}
+
 }  // namespace
+
+bool takes_snapshot(const std::string& estimator) {
+  return estimator.find("svrg") != std::string::npos;
+}
 
 const std::vector<std::string>& measure_names() {
   static const std::vector<std::string> names = {"exact", "subset", "sampled"};
@@ -165,11 +197,14 @@ void check_run_options(const RunOptions& options) {
                                            options.drive) == options.estimator.end()) {
     refuse("drive", options.drive, "must be none or among the estimators measured");
   }
-  if (options.drive != "none" && options.norm != "none") {
+  if (options.drive != "none" && options.norm != "none" && options.batch_norm == "eval") {
     refuse("drive", options.drive,
            "must be none where norm = " + options.norm +
-               ": a step by the statistics of its batch is no sum over examples");
+               " and batch-norm = eval: a step by the statistics of its batch is no sum over "
+               "examples");
   }
+  check_batch_norm(options);
+  check_drift(options);
   validate(data_options(options));
   validate(model_options(options));
   validate(estimator_options(options).gc_steps);
@@ -223,6 +258,7 @@ ModelOptions model_options(const RunOptions& options) {
   model.width = options.width;
   model.activation = options.activation;
   model.norm = options.norm;
+  model.dropout = options.dropout;
   model.init = options.init;
   return model;
 }

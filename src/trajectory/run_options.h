@@ -1,11 +1,13 @@
 #pragma once
 
+#include "data/augmentation.h"
 #include "data/dataset.h"
 #include "data/targets.h"
 #include "estimators/gradient_estimator.h"
 #include "estimators/measurement.h"
 #include "estimators/protocol.h"
 #include "models/activation.h"
+#include "models/batch_norm_policy.h"
 #include "models/initialisation.h"
 #include "models/network.h"
 #include "options.h"
@@ -28,12 +30,15 @@ struct RunOptions {
   int64_t train_examples = 0;
   double label_corruption = 0;
   std::string duplicates;
+  std::string augment = "none";
+  std::string transform_locking = "on";
 
   std::string model = "mlp";
   std::vector<int64_t> hidden = {128};
   double width = 1;
   std::string activation = "relu";
   std::string norm = "none";
+  double dropout = 0;
   std::string init = "torch";
   double label_smoothing = 0;
 
@@ -64,10 +69,14 @@ struct RunOptions {
   double importance_mix = 0.25;
 
   int64_t log_every = 50;
+  std::vector<double> log_at;
+  int64_t log_at_every = 1;
+  int64_t drift_every = 0;
   std::string measure = "exact";
   int64_t measure_examples = 1000;
   int64_t draws = 50;
   std::string protocol = "none";
+  std::string batch_norm = "eval";
 
   uint64_t seed = 0;
   std::string device = "cpu";
@@ -119,6 +128,9 @@ MeasureOptions measure_options(const RunOptions& options);
 /// The options as TOML: the trace's `config`, and what --print-config prints.
 std::string to_toml(const RunOptions& options, bool with_docs = false);
 
+/// Whether an estimator, by its name, has a snapshot.
+bool takes_snapshot(const std::string& estimator);
+
 /// Names of the ways to measure.
 const std::vector<std::string>& measure_names();
 
@@ -145,6 +157,11 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
   visit({"duplicates", "n,x: n points repeated until they are the fraction x of the training set",
          data},
         self.duplicates, duplicates_rule());
+  visit({"augment", "random transforms of training images", data}, self.augment,
+        one_of(augmentation_names()));
+  visit({"transform-locking",
+         "on: transforms and dropout masks change at refreshes only; off: in each pass", data},
+        self.transform_locking, one_of({"on", "off"}));
 
   const char* model = "Model";
   visit({"model", "network", model}, self.model, one_of(model_names()));
@@ -152,8 +169,10 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
   visit({"width", "all widths of a network for images, times this", model}, self.width,
         greater_than(0.0));
   visit({"activation", "between the layers", model}, self.activation, one_of(activation_names()));
-  visit({"norm", "batch: batch norm in a network for images; measured in eval mode", model},
-        self.norm, one_of(norm_names()));
+  visit({"norm", "batch: batch norm in a network for images; see batch-norm", model}, self.norm,
+        one_of(norm_names()));
+  visit({"dropout", "probability of dropout before each linear layer but a first one", model},
+        self.dropout, in_half_open(0.0, 1.0));
   visit({"init", "how parameters are drawn: torch's default, or He's", model}, self.init,
         one_of(initialisation_names()));
   visit({"label-smoothing", "mixed into the targets of the cross entropy", model},
@@ -221,6 +240,18 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
   const char* measuring = "Measuring";
   visit({"log-every", "iterations between measurements", measuring}, self.log_every,
         at_least<int64_t>(1));
+  visit(
+      {"log-at",
+       "measure at these fractions of the way from a refresh to the next instead, 0.02,0.11,0.33,1",
+       measuring},
+      self.log_at, each_in_closed(0.0, 1.0));
+  visit({"log-at-every", "in every so manieth interval between refreshes (log-at)", measuring},
+        self.log_at_every, at_least<int64_t>(1));
+  visit({"drift-every",
+         "distance and curvature from the snapshot at each iteration of every so manieth interval; "
+         "0: none",
+         measuring},
+        self.drift_every, at_least<int64_t>(0));
   visit({"measure", "one pass over all examples, over some, or sampled estimates", measuring},
         self.measure, one_of(measure_names()));
   visit({"measure-examples", "examples n of --measure subset", measuring}, self.measure_examples,
@@ -230,6 +261,11 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
          "faghri: the normalized variance as the paper computed it (implies --measure sampled)",
          measuring},
         self.protocol, one_of(protocol_names()));
+  visit({"batch-norm",
+         "measured by the running statistics, or by the batch with these reset after a snapshot, "
+         "or not reset",
+         measuring},
+        self.batch_norm, one_of(batch_norm_policy_names()));
 
   const char* run = "Run";
   visit({"seed", "of everything random", run}, self.seed, anything<uint64_t>());

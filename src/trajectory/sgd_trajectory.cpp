@@ -4,10 +4,12 @@
 #include "trajectory/device.h"
 #include "trajectory/epoch_sampler.h"
 #include "trajectory/interruptible_source.h"
+#include "trajectory/log_points.h"
 #include "trajectory/network_of_run.h"
 #include "trajectory/parameter_hash.h"
 #include "trajectory/random_streams.h"
 #include "trajectory/trace_writer.h"
+#include "trajectory/transform_keys.h"
 
 #include <ATen/ops/full.h>
 #include <c10/util/Exception.h>
@@ -16,6 +18,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <optional>
 
 namespace gradist {
 
@@ -48,22 +51,31 @@ double distance(const ParameterList& a, const ParameterList& b) {
   return std::sqrt(sum);
 }
 
-/// Log points 0, n, 2n, ..., and T.
-bool is_log_point(int64_t iteration, const RunOptions& options) {
-  return iteration % options.log_every == 0 || iteration == options.iterations;
-}
-
-int64_t count_log_points(const RunOptions& options) {
-  const int64_t regular = options.iterations / options.log_every + 1;
-  return regular + (options.iterations % options.log_every == 0 ? 0 : 1);
-}
-
 /// Six operations for each multiply-add of an example's forward pass: its two, and twice that
 /// backward.
 double flops_per_step(const RunOptions& options, const Network& network) {
   return 6.0 * static_cast<double>(options.batch_size) *
          static_cast<double>(network.multiplications());
 }
+
+/// While it lives, the network is as the option `batch-norm` measures it, and its running
+/// statistics may move; then it is in eval mode. They come back unless a pass over a snapshot is to
+/// keep them.
+class MeasuredPass {
+ public:
+  MeasuredPass(Network& network, const RunOptions& options, bool keeps_statistics = true) {
+    if (options.batch_norm != "eval") {
+      if (keeps_statistics) {
+        statistics_.emplace(network);
+      }
+      mode_.emplace(network);
+    }
+  }
+
+ private:
+  std::optional<KeptStatistics> statistics_;
+  std::optional<TrainMode> mode_;
+};
 
 /// One pass through the loop of a trajectory: the state that changes from step to step.
 class Loop {
@@ -83,7 +95,8 @@ class Loop {
         sampler_(info.examples, options_.batch_size, training_),
         measuring_(stream_generator(options_.seed, RandomStream::kMeasuring)),
         weights_(at::full({options_.batch_size}, 1.0 / static_cast<double>(options_.batch_size),
-                          at::kDouble)) {
+                          at::kDouble)),
+        log_points_(log_points(options_)) {
     for (const auto& name : options_.estimator) {
       estimators_.push_back(make_estimator(name, estimator_options(options_), info.examples));
       driver_ = name == options_.drive ? estimators_.back().get() : driver_;
@@ -130,7 +143,7 @@ class Loop {
   void look() {
     const int64_t iteration = result_.iterations;
     const bool refresh_is_due = iteration % options_.refresh_every == 0;
-    const bool log_is_due = is_log_point(iteration, options_);
+    const bool log_is_due = log_points_.at(logged_) == iteration;
     drop_learning_rate();
     if (refresh_is_due || log_is_due) {
       check_finite("parameters", squared_norm(source_.parameters()));
@@ -140,7 +153,18 @@ class Loop {
     }
     if (log_is_due) {
       log();
+      ++logged_;
     }
+    if (follows_drift(options_, iteration)) {
+      follow_drift();
+    }
+  }
+
+  /// Chooses the transforms and masks of the passes to come.
+  void set_key(Pass pass, int64_t number) {
+    const int64_t refresh = result_.iterations / options_.refresh_every;
+    network_source_.set_key(
+        transform_key(options_.transform_locking == "on", refresh, pass, number));
   }
 
   void step() {
@@ -156,6 +180,7 @@ class Loop {
   /// By the batch where there is batch norm; all that is measured goes by the running statistics.
   ParameterList next_gradient() {
     const TrainMode train_mode(network_source_.network());
+    set_key(Pass::kTraining, result_.iterations / sampler_.batches_per_epoch());
     return driver_ != nullptr ? driver_->estimate(source_, driver_->draw(training_))
                               : source_.weighted_gradient(sampler_.next(), weights_);
   }
@@ -173,6 +198,8 @@ class Loop {
   }
 
   void refresh() {
+    set_key(Pass::kRefresh, result_.iterations / options_.refresh_every);
+    const MeasuredPass pass(network_source_.network(), options_, options_.batch_norm == "reset");
     for (const auto& estimator : estimators_) {
       const Stopwatch watch;
       RefreshEvent event;
@@ -219,6 +246,8 @@ class Loop {
     std::vector<const GradientEstimator*> estimators;
     std::transform(estimators_.begin(), estimators_.end(), std::back_inserter(estimators),
                    [](const auto& estimator) { return estimator.get(); });
+    set_key(Pass::kMeasuring, result_.iterations);
+    const MeasuredPass pass(network_source_.network(), options_);
     Measurement measurement =
         gradist::measure(source_, estimators, measure_options(options_), measuring_);
     // A finite loss may have gradients that are not, whose variances would look like zeros.
@@ -230,14 +259,40 @@ class Loop {
     compare_with_snapshot(measurement.full_gradient, step);
   }
 
-  void compare_with_snapshot(const ParameterList& full_gradient, TrajectoryStep& step) const {
-    const auto with_snapshot =
+  /// The first estimator that has a snapshot, or null.
+  const GradientEstimator* with_snapshot() const {
+    const auto found =
         std::find_if(estimators_.begin(), estimators_.end(),
                      [](const auto& estimator) { return estimator->snapshot() != nullptr; });
-    if (with_snapshot == estimators_.end()) {
+    return found == estimators_.end() ? nullptr : found->get();
+  }
+
+  void follow_drift() {
+    set_key(Pass::kDrift, result_.iterations);
+    const MeasuredPass pass(network_source_.network(), options_);
+    const GradientEstimator& estimator = *with_snapshot();
+    const Snapshot& snapshot = *estimator.snapshot();
+    const auto batch = estimator.draw(measuring_);
+    const auto gradient_here = source_.weighted_gradient(batch.indices, batch.weights);
+    const auto gradient_there = [&] {
+      const AtSnapshot there(source_, snapshot);
+      return source_.weighted_gradient(batch.indices, batch.weights);
+    }();
+    DriftStep step;
+    step.iteration = result_.iterations;
+    step.since_snapshot = result_.iterations % options_.refresh_every;
+    step.distance = distance(source_.parameters(), snapshot.parameters);
+    step.curvature = distance(gradient_here, gradient_there) / step.distance;
+    for (auto* observer : observers_) {
+      observer->drifted(step);
+    }
+  }
+
+  void compare_with_snapshot(const ParameterList& full_gradient, TrajectoryStep& step) const {
+    if (with_snapshot() == nullptr) {
       return;
     }
-    const Snapshot& snapshot = *(*with_snapshot)->snapshot();
+    const Snapshot& snapshot = *with_snapshot()->snapshot();
     step.distance_to_snapshot = distance(source_.parameters(), snapshot.parameters);
     if (step.distance_to_snapshot > 0 && !full_gradient.empty()) {
       step.snapshot_curvature =
@@ -261,6 +316,8 @@ class Loop {
   EpochSampler sampler_;  ///< draws from training_
   at::Generator measuring_;
   at::Tensor weights_;
+  std::vector<int64_t> log_points_;
+  size_t logged_ = 0;  ///< of them
   std::vector<std::unique_ptr<GradientEstimator>> estimators_;
   const GradientEstimator* driver_ = nullptr;  ///< one of them, or null
   Stopwatch watch_;
@@ -290,7 +347,7 @@ SgdTrajectory::SgdTrajectory(const RunOptions& options) : parts_(std::make_uniqu
   info.parameters = parts_->source->parameter_count();
   info.examples = data.train.size();
   info.test_examples = data.test.size();
-  info.log_points = count_log_points(options);
+  info.log_points = static_cast<int64_t>(log_points(options).size());
   if (options.threads == 0) {
     info.options.threads = threads_for(flops_per_step(options, network));
   }

@@ -35,6 +35,16 @@ inline const std::vector<Column<TrajectoryStep>>& trajectory_columns() {
   return columns;
 }
 
+/// The numbers of DriftStep, in /drift.
+inline const std::vector<Column<DriftStep>>& drift_columns() {
+  static const std::vector<Column<DriftStep>> columns = {
+      {"distance", "||theta - theta~||", &DriftStep::distance},
+      {"curvature", "||mean of g_i - g~_i over a minibatch|| / ||theta - theta~||",
+       &DriftStep::curvature},
+  };
+  return columns;
+}
+
 /// The real numbers of Moments, in /estimators/<name>.
 inline const std::vector<Column<Moments>>& moment_columns() {
   static const std::vector<Column<Moments>> columns = {
@@ -45,6 +55,8 @@ inline const std::vector<Column<Moments>>& moment_columns() {
       {"noise_to_signal", "tr Cov[estimate] / ||g||^2", &Moments::noise_to_signal},
       {"mean_squared_norm", "E||estimate||^2", &Moments::mean_squared_norm},
       {"bias_squared", "||E[estimate] - g||^2", &Moments::bias_squared},
+      {"variance_ratio", "tr Cov[estimate] / that of the plain mean of the same draws",
+       &Moments::variance_ratio},
       {"mse", "tr Cov[estimate] + bias^2", &Moments::mse},
       {"seconds", "wall time of the passes it came from", &Moments::seconds},
   };
@@ -56,6 +68,10 @@ inline const std::vector<Column<Moments>>& interval_columns() {
   static const std::vector<Column<Moments>> columns = {
       {"ci_low", "lower end of the 95 % interval of average_variance", &Moments::interval_low},
       {"ci_high", "upper end of the 95 % interval of average_variance", &Moments::interval_high},
+      {"variance_ratio_low", "lower end of the 95 % interval of variance_ratio",
+       &Moments::variance_ratio_low},
+      {"variance_ratio_high", "upper end of the 95 % interval of variance_ratio",
+       &Moments::variance_ratio_high},
   };
   return columns;
 }

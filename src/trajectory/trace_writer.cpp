@@ -111,6 +111,9 @@ class TraceWriter::File {
       make_gradients();
       make_estimators(info);
       refresh_group_ = make_.group(file_, "refresh");
+      if (info.options.drift_every > 0) {
+        make_drift();
+      }
     } catch (...) {
       discard();
       throw;
@@ -173,6 +176,14 @@ class TraceWriter::File {
     check_(H5Fflush(file_, H5F_SCOPE_GLOBAL));
   }
 
+  void add(const DriftStep& step) {
+    drift_iteration_.append(step.iteration);
+    since_snapshot_.append(step.since_snapshot);
+    for (auto& [column, series] : drift_) {
+      series.append(step.*column.member);
+    }
+  }
+
  private:
   void discard() {
     close_all();
@@ -185,7 +196,9 @@ class TraceWriter::File {
     trajectory_.clear();
     estimators_.clear();
     refreshes_.clear();
-    for (auto* series : {&trajectory_iteration_, &estimators_iteration_, &gradients_iteration_}) {
+    drift_.clear();
+    for (auto* series : {&trajectory_iteration_, &estimators_iteration_, &gradients_iteration_,
+                         &drift_iteration_, &since_snapshot_}) {
       *series = {};
     }
     parameter_hash_ = {};
@@ -252,6 +265,17 @@ class TraceWriter::File {
     }
     parameter_hash_ =
         series_along<uint64_t>(axis, group, "parameter_hash", "hash of the parameters' bytes");
+  }
+
+  void make_drift() {
+    const auto group = make_.group(file_, "drift");
+    drift_iteration_ = iteration_scale(group, "SGD steps done");
+    const hid_t axis = drift_iteration_.id();
+    since_snapshot_ =
+        series_along<int64_t>(axis, group, "since_snapshot", "SGD steps since the last snapshot");
+    for (const auto& column : detail::drift_columns()) {
+      drift_.emplace_back(column, series_along<double>(axis, group, column.name, column.long_name));
+    }
   }
 
   void make_gradients() {
@@ -373,6 +397,8 @@ class TraceWriter::File {
   Hdf5Handle file_, refresh_group_;
   Series<int64_t> trajectory_iteration_, estimators_iteration_, gradients_iteration_;
   std::vector<std::pair<detail::Column<TrajectoryStep>, Series<double>>> trajectory_;
+  Series<int64_t> drift_iteration_, since_snapshot_;
+  std::vector<std::pair<detail::Column<DriftStep>, Series<double>>> drift_;
   Series<uint64_t> parameter_hash_;
   Series<double> quantiles_, histogram_, top_percent_share_;
   std::vector<EstimatorSeries> estimators_;
@@ -399,6 +425,8 @@ void TraceWriter::logged(const TrajectoryStep& step) {
   }
   file_->add(step);
 }
+
+void TraceWriter::drifted(const DriftStep& step) { file_->add(step); }
 
 void TraceWriter::end() { file_.reset(); }
 

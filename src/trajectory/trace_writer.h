@@ -40,6 +40,7 @@ class TraceWriter final : public Observer {
   void begin(const RunInfo& info) override;
   void refreshed(const RefreshEvent& event) override;
   void logged(const TrajectoryStep& step) override;
+  void drifted(const DriftStep& step) override;
   void end() override;
 
  private:

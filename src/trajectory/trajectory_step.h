@@ -32,6 +32,15 @@ struct RefreshEvent {
   double seconds = 0;
 };
 
+/// How far SGD has come from the last snapshot, at one iteration: [Defazio19] Fig. 3.
+struct DriftStep {
+  int64_t iteration = 0;
+  int64_t since_snapshot = 0;     ///< iterations
+  double distance = kUndefined;   ///< ||theta - theta~||
+  double curvature = kUndefined;  ///< ||mean_{i in S} (g_i - g~_i)|| / ||theta - theta~||, S a
+                                  ///< minibatch from the measuring generator
+};
+
 /// Everything an observer gets at a log point. theta~ and g~ are the parameters and the full
 /// gradient at the last refresh of svrg; undefined entries are NaN.
 struct TrajectoryStep {

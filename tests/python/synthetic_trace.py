@@ -45,8 +45,11 @@ def write_trace(path: Path, *, iterations: int = 2000, log_every: int = 10, esti
             _write(trajectory, name, values)
         estimator_groups = file.create_group("estimators", track_order=True)
         for name in estimators:
-            _write_estimator(estimator_groups.create_group(name, track_order=True), plain * factors[name])
+            group = estimator_groups.create_group(name, track_order=True)
+            _write_estimator(group, plain * factors[name])
+            _write(group, "variance_ratio", factors[name] if name == "svrg" else np.nan * since)
         _write_refreshes(file, refreshes, estimators, generator)
+        _write_drift(file.create_group("drift"))
         _write_gradients(file.create_group("gradients"), plain, generator, share)
     return path
 
@@ -84,6 +87,14 @@ def _write_refreshes(file, refreshes, estimators, generator):
         _write(group, "scatter", (sizes.astype(float) ** 2) * generator.random(sizes.shape))
         _write(group, "parameter_scatter", np.outer(np.geomspace(1, 0.1, len(refreshes)), [5.0, 0.1, 3.0, 0.2]))
         _write(group, "objective", np.geomspace(2, 1, 10) * np.ones((len(refreshes), 1)))
+
+
+def _write_drift(group):
+    since = np.tile(np.arange(1, REFRESH_EVERY), 2)
+    _write(group, "iteration", np.concatenate([np.arange(1, REFRESH_EVERY), np.arange(1, REFRESH_EVERY) + REFRESH_EVERY]))
+    _write(group, "since_snapshot", since)
+    _write(group, "distance", np.sqrt(since))
+    _write(group, "curvature", 1 + 1 / since)
 
 
 def _write_gradients(group, plain, generator, share):

@@ -57,6 +57,18 @@ def test_curves_show_the_trace(synthetic):
         np.testing.assert_array_equal(line.get_ydata(), np.where(values > 0, values, np.nan))
 
 
+def test_ratios_are_a_curve_for_each_way_from_the_snapshot(run_path):
+    with gradist.open(run_path) as trace:
+        axes = trace.plot("variance-ratio").axes[0]
+        curves = {line.get_label(): line for line in axes.lines if line.get_label().endswith("%")}
+        assert set(curves) == {"0 %", "50 %"}, "log points 0, 10, 20, 30, 40; refreshes 0, 20, 40"
+        np.testing.assert_array_equal(curves["0 %"].get_ydata(), 0)
+        np.testing.assert_array_equal(curves["50 %"].get_ydata(), trace["svrg"].variance_ratio[[1, 3]])
+        assert any(np.allclose(line.get_ydata(), 1 / 3) for line in axes.lines)
+        distance = trace.plot("drift").axes[0].lines
+        np.testing.assert_array_equal(distance[1].get_ydata(), trace.drift.distance[19:])
+
+
 def test_estimators_and_figures_that_a_trace_lacks_are_absent(tmp_path):
     path = write_trace(tmp_path / "trace.h5", estimators=("sg-b", "svrg"))
     with gradist.open(path) as trace:

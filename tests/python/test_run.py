@@ -90,6 +90,31 @@ def test_options_arrive():
     assert (trace["sg-b"].ci_low < trace["sg-b"].ci_high).all()
 
 
+def write_cifar(folder, examples):
+    """Files of CIFAR-10 with random pixels."""
+    generator = np.random.default_rng(0)
+    for name in ("data_batch_1.bin", "test_batch.bin"):
+        records = generator.integers(256, size=(examples, 3073), dtype=np.uint8)
+        records[:, 0] %= 10
+        (folder / name).write_bytes(records.tobytes())
+
+
+def test_the_way_from_a_snapshot(tmp_path):
+    """Locked transforms leave svrg no variance at its snapshot; on its way the trace has ratios and drift."""
+    write_cifar(tmp_path, 64)
+    options = SMALL_RUN | {"data": "cifar10", "data_dir": tmp_path, "model": "resnet8", "width": 0.25, "augment": "crop-flip", "dropout": 0.2, "estimator": ["sg-b", "svrg"]}
+    deep = {"norm": "batch", "batch_norm": "reset", "measure": "sampled", "draws": 5, "drive": "svrg"}
+    trace = gradist.run(**options | deep | {"log_at": [0.1, 0.5, 1], "drift_every": 2})
+    assert list(trace.iterations) == [2, 10, 19, 22, 30, 39, 40]
+    series = trace["svrg"]
+    assert series.variance_ratio[-1] < 1e-9 and (series.variance_ratio[:-1] > 0).all()
+    assert (series.variance_ratio_low[:-1] < series.variance_ratio[:-1]).all()
+    assert list(trace.drift.iteration) == list(range(1, 20)) and (trace.drift.distance > 0).all()
+    assert trace.to_xarray().drift_curvature.sizes == {"drift_iteration": 19}
+    exact = gradist.run(**options | {"measure": "subset", "measure_examples": 50, "log_every": 20, "transform_locking": "off"})
+    assert exact["svrg"].variance_ratio[0] > 0, "each pass has transforms of its own"
+
+
 def test_a_preset_and_a_config_file_come_before_options(tmp_path):
     (tmp_path / "run.toml").write_text("batch-size = 32\nlr = 0.5\n")
     trace = gradist.run(config=tmp_path / "run.toml", **SMALL_RUN)

@@ -117,16 +117,51 @@ TEST(RunOptionsTest, RefusesEstimatorsAndDriversThatDoNotFit) {
     return refusal([&] { check_run_options(resolved(std::move(options))); });
   };
   EXPECT_EQ(refused({{"drive", "svrg"}}), "");
-  EXPECT_EQ(
-      refused({{"drive", "svrg"}, {"model", "resnet8"}, {"norm", "batch"}}),
-      "drive = svrg, must be none where norm = batch: a step by the statistics of its batch is "
-      "no sum over examples");
+  EXPECT_EQ(refused({{"drive", "svrg"}, {"model", "resnet8"}, {"norm", "batch"}}),
+            "drive = svrg, must be none where norm = batch and batch-norm = eval: a step by the "
+            "statistics of its batch is no sum over examples");
   EXPECT_EQ(refused({{"drive", "gc-descent"}}),
             "drive = gc-descent, must be none or among the estimators measured");
   EXPECT_EQ(refused({{"estimator", "sg-importance"}, {"replacement", "no"}}),
             "replacement = no, must be yes for sg-importance, which draws by norms");
   EXPECT_EQ(refused({{"estimator", "gc-importance"}, {"measure", "subset"}}),
             "measure = subset, must be exact or sampled for gc-importance");
+}
+
+TEST(RunOptionsTest, RefusesToMeasureWhatDoesNotSeparate) {
+  const auto refused = [](std::vector<std::pair<std::string, std::string>> options) {
+    options.emplace_back("out", "");
+    return refusal([&] { check_run_options(resolved(std::move(options))); });
+  };
+  using Options = std::vector<std::pair<std::string, std::string>>;
+  const auto deep = [&](Options options) {
+    options.insert(options.end(), {{"model", "lenet5"}, {"norm", "batch"}});
+    return refused(options);
+  };
+  EXPECT_EQ(deep({}), "");
+  EXPECT_EQ(deep({{"batch-norm", "reset"}}),
+            "measure = exact, must be sampled where batch-norm = reset: examples of a batch share "
+            "its statistics and do not separate");
+  EXPECT_EQ(deep({{"batch-norm", "train"}, {"measure", "subset"}}),
+            "measure = subset, must be sampled where batch-norm = train: examples of a batch share "
+            "its statistics and do not separate");
+  EXPECT_EQ(
+      deep({{"batch-norm", "reset"}, {"measure", "sampled"}}),
+      "batch-norm = reset, must be eval for gc, which needs the gradients of single examples");
+  EXPECT_EQ(deep({{"batch-norm", "reset"},
+                  {"measure", "sampled"},
+                  {"estimator", "sg-b,svrg"},
+                  {"drive", "svrg"}}),
+            "");
+  EXPECT_EQ(refused({{"batch-norm", "reset"}}),
+            "batch-norm = reset, must be eval where norm = none");
+  EXPECT_EQ(refused({{"estimator", "sg-b"}, {"drift-every", "2"}}),
+            "drift-every = 2, must be 0 where no estimator has a snapshot");
+  EXPECT_EQ(refused({{"log-at", "0.5,1.5"}}),
+            "--log-at = 0.5,1.5, every number must lie in [0, 1]");
+  EXPECT_EQ(refused({{"dropout", "1"}}), "--dropout = 1, must lie in [0, 1)");
+  EXPECT_EQ(refused({{"dropout", "0.5"}, {"model", "logistic"}}),
+            "dropout = 0.5, must be 0 for logistic, which has no hidden layers");
 }
 
 TEST(RunOptionsTest, ChecksStructsThatNoTextFilled) {

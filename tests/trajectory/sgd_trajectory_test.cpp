@@ -40,6 +40,7 @@ class Recorder : public Observer {
     lines.push_back("log " + std::to_string(step.iteration));
     steps.push_back(step);
   }
+  void drifted(const DriftStep& step) override { drift.push_back(step); }
   void progressed(int64_t iteration, int64_t) override { done = iteration; }
   bool wants_stop() override { return done >= stop_after; }
   void end() override { lines.emplace_back("end"); }
@@ -54,6 +55,7 @@ class Recorder : public Observer {
 
   std::vector<std::string> lines;
   std::vector<TrajectoryStep> steps;
+  std::vector<DriftStep> drift;
   int64_t done = 0;
   int64_t stop_after = std::numeric_limits<int64_t>::max();
 };
@@ -200,6 +202,170 @@ TEST(SgdTrajectoryTest, GradientClusteringIsNeverAboveSgBRightAfterARefresh) {
         << step.iteration;
     EXPECT_NEAR(step.moments[1].average_variance, step.moments[0].average_variance / 2, 1e-12);
     EXPECT_NEAR(step.moments[2].average_variance, 0, 1e-12) << "svrg at its snapshot";
+  }
+}
+
+/// Runs of a narrow ResNet on sixty noisy images that change their looks.
+class DeepRuns : public ::testing::Test {
+ protected:
+  DeepRuns() {
+    write_images("train", 60);
+    write_images("t10k", 20);
+  }
+
+  RunOptions deep_run() const {
+    RunOptions options = small_run();
+    options.data = "mnist";
+    options.data_dir = folder_.string();
+    options.model = "resnet8";
+    options.width = 0.25;
+    options.batch_size = 8;
+    options.augment = "crop-flip";
+    options.estimator = {"sg-b", "svrg"};
+    options.iterations = 8;
+    options.log_every = options.refresh_every = 4;
+    return options;
+  }
+
+  /// The last log point, as a policy has it.
+  TrajectoryStep last_step(const std::string& policy, const std::string& drive) const {
+    RunOptions options = deep_run();
+    options.norm = "batch";
+    options.measure = "sampled";
+    options.draws = 5;
+    options.drift_every = 1;
+    options.batch_norm = policy;
+    options.drive = drive;
+    return recorded(options).steps.back();
+  }
+
+ private:
+  void write_images(const std::string& name, size_t count) const {
+    constexpr uint32_t kSide = 10;
+    std::vector<uint8_t> pixels(count * kSide * kSide), labels(count);
+    uint32_t state = 1;
+    for (auto& pixel : pixels) {
+      state = state * 1664525 + 1013904223;
+      pixel = static_cast<uint8_t>(state >> 24);
+    }
+    for (size_t i = 0; i < count; ++i) labels[i] = static_cast<uint8_t>(i % 10);
+    test::write_file(folder_ / (name + "-images-idx3-ubyte"),
+                     test::idx_images(pixels, kSide, kSide));
+    test::write_file(folder_ / (name + "-labels-idx1-ubyte"), test::idx_labels(labels));
+  }
+
+  test::TemporaryFolder folder_;
+};
+
+TEST_F(DeepRuns, LockedTransformsLeaveSvrgNoVarianceAtItsSnapshot) {
+  RunOptions options = deep_run();
+  for (const char* norm : {"none", "batch"}) {
+    options.norm = norm;
+    options.transform_locking = "on";
+    for (const auto& step : recorded(options).steps) {
+      EXPECT_EQ(step.moments[1].variance_ratio, 0) << norm << step.iteration;
+      EXPECT_EQ(step.moments[1].trace_covariance, 0) << norm << step.iteration;
+    }
+    options.transform_locking = "off";
+    for (const auto& step : recorded(options).steps) {
+      EXPECT_GT(step.moments[1].variance_ratio, 0) << norm << step.iteration;
+    }
+  }
+}
+
+TEST_F(DeepRuns, TransformsAreNoPartOfOtherRuns) {
+  RunOptions options = deep_run();
+  options.augment = "none";
+  const auto plain = recorded(options).hashes();
+  options.transform_locking = "off";
+  EXPECT_EQ(recorded(options).hashes(), plain);
+  options.augment = "crop-flip";
+  const auto transformed = recorded(options).hashes();
+  EXPECT_EQ(transformed.front(), plain.front()) << "same initialisation";
+  EXPECT_NE(transformed.back(), plain.back());
+  options.estimator = {"sg-b"};
+  EXPECT_EQ(recorded(options).hashes(), transformed) << "measuring never moves the trajectory";
+}
+
+TEST_F(DeepRuns, DropoutIsPartOfTheStepsAndNotOfTheLosses) {
+  RunOptions options = deep_run();
+  options.augment = "none";
+  const Recorder plain = recorded(options);
+  options.dropout = 0.5;
+  const Recorder dropped = recorded(options);
+  EXPECT_EQ(dropped.steps.front().train_loss, plain.steps.front().train_loss);
+  EXPECT_NE(dropped.hashes().back(), plain.hashes().back());
+  EXPECT_EQ(dropped.steps.back().moments[1].variance_ratio, 0) << "locked at the snapshot";
+  options.transform_locking = "off";
+  EXPECT_GT(recorded(options).steps.back().moments[1].variance_ratio, 0);
+}
+
+TEST_F(DeepRuns, MeasuringByTheBatchLeavesTheRunningStatisticsAlone) {
+  const auto eval = last_step("eval", "none"), reset = last_step("reset", "none");
+  EXPECT_EQ(reset.parameter_hash, eval.parameter_hash);
+  EXPECT_EQ(reset.test_loss, eval.test_loss);
+}
+
+TEST_F(DeepRuns, TheNaiveWayMovesTheRunningStatistics) {
+  const auto reset = last_step("reset", "svrg"), naive = last_step("train", "svrg");
+  EXPECT_EQ(naive.parameter_hash, reset.parameter_hash) << "the steps go by the batch";
+  EXPECT_NE(naive.test_loss, reset.test_loss) << "the network that is tested does not";
+}
+
+TEST_F(DeepRuns, AugmentationNeedsImages) {
+  RunOptions options = small_run();
+  options.augment = "flip";
+  EXPECT_EQ(test::refusal([&] { run(options); }),
+            "augment = flip, must be none for examples of shape [64]: images [channels, height, "
+            "width] are needed");
+}
+
+TEST(SgdTrajectoryTest, LogsAtFractionsOfTheWayToTheNextRefresh) {
+  RunOptions options = small_run();
+  options.estimator = {"svrg"};
+  options.iterations = 20;
+  options.refresh_every = 10;
+  options.log_at = {0.2, 1};
+  EXPECT_EQ(recorded(options).lines,
+            (std::vector<std::string>{"begin logistic 64-10", "refresh svrg 0", "log 2", "log 9",
+                                      "refresh svrg 10", "log 12", "log 19", "refresh svrg 20",
+                                      "log 20", "end"}));
+  EXPECT_EQ(SgdTrajectory(options).info().log_points, 5);
+}
+
+TEST(SgdTrajectoryTest, FollowsTheDriftFromTheSnapshot) {
+  RunOptions options = small_run();
+  options.estimator = {"svrg"};
+  options.log_every = 1;
+  options.drift_every = 2;  // refreshes at 0, 5, 10: the first interval alone
+  const Recorder recorder = recorded(options);
+  ASSERT_EQ(recorder.drift.size(), 4U);
+  for (const auto& step : recorder.drift) {
+    const auto& logged = recorder.steps.at(static_cast<size_t>(step.iteration));
+    EXPECT_EQ(step.since_snapshot, step.iteration);
+    EXPECT_EQ(step.distance, logged.distance_to_snapshot);
+    EXPECT_GT(step.curvature, 0);
+  }
+  const auto measured = recorder.hashes();
+  options.drift_every = 0;
+  EXPECT_EQ(recorded(options).hashes(), measured);
+}
+
+// A batch of everything is no sample: the curvature is that of the whole set.
+TEST(SgdTrajectoryTest, TheDriftOfAllExamplesIsTheSnapshotsCurvature) {
+  RunOptions options = small_run();
+  options.estimator = {"svrg"};
+  options.batch_size = 3823;
+  options.replacement = false;
+  options.iterations = 3;
+  options.log_every = 1;
+  options.drift_every = 1;
+  const Recorder recorder = recorded(options);
+  ASSERT_EQ(recorder.drift.size(), 3U);
+  for (const auto& step : recorder.drift) {
+    const auto& logged = recorder.steps.at(static_cast<size_t>(step.iteration));
+    // Gradients in float32: their rounding over their difference, lr times the curvature.
+    EXPECT_NEAR(step.curvature, logged.snapshot_curvature, 1e-3 * logged.snapshot_curvature);
   }
 }
 

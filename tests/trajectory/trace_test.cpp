@@ -142,6 +142,30 @@ TEST_F(TraceTest, HoldsIntervalsOfSampledMeasurementsAndNoNorms) {
                           [](double count) { return std::isnan(count); }));
 }
 
+TEST_F(TraceTest, HoldsRatiosOfVariancesAndTheDriftFromTheSnapshot) {
+  RunOptions options = small_run(out);
+  options.estimator = {"sg-b", "svrg"};
+  options.measure = "subset";
+  options.measure_examples = 300;
+  options.drift_every = 1;
+  run(options);
+  const auto trace = test::stored_datasets(out);
+  EXPECT_EQ(trace.at("drift/iteration").values<int64_t>(),
+            (std::vector<int64_t>{1, 2, 3, 4, 6, 7, 8, 9}));
+  EXPECT_EQ(trace.at("drift/since_snapshot").values<int64_t>(),
+            (std::vector<int64_t>{1, 2, 3, 4, 1, 2, 3, 4}));
+  EXPECT_EQ(trace.at("drift/curvature").scales, Names{"/drift/iteration"});
+  EXPECT_EQ(trace.at("drift/distance").values<double>()[3],
+            trace.at("trajectory/distance_to_snapshot").values<double>()[1]);
+  const auto low = trace.at("estimators/svrg/variance_ratio_low").values<double>();
+  const auto ratio = trace.at("estimators/svrg/variance_ratio").values<double>();
+  const auto high = trace.at("estimators/svrg/variance_ratio_high").values<double>();
+  EXPECT_EQ(ratio[0], 0) << "at the snapshot";
+  EXPECT_LT(low[1], ratio[1]);
+  EXPECT_LT(ratio[1], high[1]);
+  EXPECT_TRUE(std::isnan(trace.at("estimators/sg-b/variance_ratio").values<double>()[0]));
+}
+
 TEST_F(TraceTest, IsTheSameForTheSameSeedButForTimes) {
   const auto first = (run(small_run(out)), test::reproducible_contents(out));
   RunOptions again = small_run(out);

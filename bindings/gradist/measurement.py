@@ -10,7 +10,7 @@ from gradist import _core
 from gradist.clustering import Clustering
 from gradist.probe import Data, LossFunction, ModelSource, check_separable, unchanged
 
-__all__ = ["Measurement", "measure"]
+__all__ = ["Measurement", "in_order", "measure"]
 
 
 class Measurement(Mapping[str, _core.Moments]):
@@ -130,7 +130,7 @@ def measure(
             examples=examples,
             draws=draws,
             max_memory=max_memory,
-            snapshot=None if snapshot is None else _in_order(snapshot, source),
+            snapshot=None if snapshot is None else in_order(snapshot, source),
             clustering=None if clustering is None else clustering._core,
             seed=seed,
         )
@@ -161,7 +161,7 @@ def _check_choices(
         raise ValueError(f"clustering has {len(clustering.assignments)} examples, must have as many as the data, {source.examples}")
 
 
-def _in_order(snapshot: Mapping[str, Tensor], source: ModelSource) -> list[Tensor]:
+def in_order(snapshot: Mapping[str, Tensor], source: ModelSource) -> list[Tensor]:
     """The snapshot's parameters in the order of the source's."""
     ordered = []
     for name, parameter in zip(source.parameter_names, source.parameters, strict=True):

@@ -13,6 +13,7 @@ fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 packages=(
   g++ cmake ninja-build ccache git ca-certificates python3 python3-venv python3-dev
   libhdf5-dev libeigen3-dev libboost-program-options-dev libtomlplusplus-dev zlib1g-dev
+  libcurl4-openssl-dev libssl-dev libarchive-dev libpng-dev libjpeg-dev
   libgtest-dev libgmock-dev librapidcheck-dev
 )
 

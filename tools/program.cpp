@@ -21,6 +21,7 @@ and how well each estimator of their mean does.
   gradist rf [OPTION...]      sweep over Random Features models, or put sweeps together
   gradist check [OPTION...]   per-example gradients of a network against one-by-one autograd
   gradist data info PATH      what files of training data hold
+  gradist data fetch NAME     the official files of a data set, from the network
   gradist info TRACE          a trace in a page of text
   gradist report TRACE        a trace as a page with plots (in the Python package)
 

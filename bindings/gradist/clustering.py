@@ -115,7 +115,7 @@ def cluster(
     Args:
         model: any module; its state is left as it is.
         loss_fn: loss_fn(outputs, targets) -> [B], one loss an example.
-        data: inputs and targets of all N examples.
+        data: inputs and targets of all N examples, or a torch Dataset of such pairs, which is read once into tensors.
         k: clusters, at most N.
         method: "lloyd", the paper's algorithm with centers in factors; or "descent", moves of single examples on sketches of
             their gradients, each of which lowers the objective.

@@ -85,7 +85,8 @@ def measure(
     Args:
         model: the module; its training mode is the one measured.
         loss_fn: loss_fn(outputs, targets) -> [B], one loss an example.
-        data: inputs and targets of all N examples, tensors with the examples in dimension 0 (or tuples, lists, dicts).
+        data: inputs and targets of all N examples, tensors with the examples in dimension 0 (or tuples, lists, dicts); or a
+            torch Dataset of pairs (input, target), which is read once into tensors.
         estimators: of "sg-b", "sg-2b", "svrg" (needs a snapshot), "gc", "gc-descent", "gc-importance" and "sg-importance".
         batch_size: B.
         replacement: whether estimates draw examples with replacement.

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset, IterableDataset, TensorDataset, default_collate
 
 from gradist import _core
 from gradist.following import tensors_in
@@ -30,9 +31,10 @@ __all__ = [
 
 _COPIES_OF_FACTORS = 4
 
-Data = tuple[Any, Any]
+Data = tuple[Any, Any] | Dataset[Any]
 """Inputs and targets: tensors whose dimension 0 is the examples, or tuples, lists or dicts of such. A tuple or list of inputs
-is passed to the model as arguments, a dict as keywords."""
+is passed to the model as arguments, a dict as keywords. Or a `torch.utils.data.Dataset` of pairs (input, target), which is
+read once, example by example, into tensors: whatever it does at random is done once."""
 
 LossFunction = Callable[[Any, Any], Tensor]
 """loss_fn(outputs, targets) -> [B], one loss an example."""
@@ -140,10 +142,29 @@ def trainable(model: nn.Module) -> tuple[list[str], list[Tensor]]:
 
 def data_of(data: Data) -> tuple[Any, Any, int]:
     """Inputs, targets and how many examples they hold."""
+    if isinstance(data, Dataset):
+        data = _read(data)
     if not isinstance(data, Sequence) or isinstance(data, str) or len(data) != 2:
-        raise ValueError(f"data is a {type(data).__name__}, must be a pair (inputs, targets) of tensors")
+        raise ValueError(f"data is a {type(data).__name__}, must be a pair (inputs, targets) of tensors or a torch Dataset of such pairs")
     inputs, targets = data
     return inputs, targets, _count_examples(inputs, targets)
+
+
+def _read(dataset: Dataset[Any]) -> tuple[Any, Any]:
+    """The examples of a dataset, stacked as a `DataLoader` stacks them."""
+    name = type(dataset).__name__
+    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
+        raise ValueError(f"data is a {name} without a length, must be a dataset with len() and [i]")
+    if isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2:
+        return dataset.tensors[0], dataset.tensors[1]
+    examples = [dataset[i] for i in range(len(dataset))]
+    if not examples or not all(isinstance(each, Sequence) and len(each) == 2 for each in examples):
+        raise ValueError(f"data is a {name}, must hold at least one example, each a pair (input, target)")
+    try:
+        inputs, targets = default_collate(examples)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"data is a {name}, must hold inputs and targets that can be stacked: {str(error).splitlines()[0]}") from error
+    return inputs, targets
 
 
 def refuse_coupled(model: nn.Module) -> None:

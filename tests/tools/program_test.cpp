@@ -250,7 +250,12 @@ TEST_F(ProgramTest, DataInfoSaysWhatFilesHold) {
   EXPECT_EQ(all.status, kFailed);
   EXPECT_THAT(all.out, HasSubstr("ragged.csv:2: 1 field, must be at least 2"));
   EXPECT_EQ(refused({"data", "info", "nowhere"}), "nowhere: no such file or folder, must exist");
-  EXPECT_EQ(refused({"data", "fetch"}), "data fetch, must be data info PATH");
+  EXPECT_EQ(refused({"data", "look"}), "data look, must be data info PATH or data fetch NAME");
+  EXPECT_EQ(refused({"data", "fetch"}), "data fetch, must be given the name of a data set");
+  EXPECT_EQ(refused({"data", "fetch", "imagenet"}),
+            "data fetch imagenet, must be one of "
+            "mnist|fashion-mnist|cifar10|cifar100|year-prediction-msd|a9a");
+  EXPECT_THAT(refused({"data", "fetch", "a9a", "--folder", "x"}), HasSubstr("--folder"));
   EXPECT_EQ(refused({"data", "info"}), "data info, must be given one file or folder, not 0");
   EXPECT_THAT(program({"data", "--help"}).out, HasSubstr("gradist data info PATH"));
 }

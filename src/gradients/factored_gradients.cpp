@@ -139,7 +139,8 @@ at::Tensor FactoredGradients::squared_norms() const {
     const auto norms = [](const at::Tensor& rows) {
       return at::linalg_vector_norm(rows, 2, at::IntArrayRef{1, 2});
     };
-    return (norms(activations_) * norms(backprops_)).square_();
+    const auto outer = norms(backprops_);
+    return (formed_ ? outer : norms(activations_).mul_(outer)).square_();
   }
   if (!forming_is_cheaper()) {
     return kernels::gram_squared_norms(activations_, backprops_);
@@ -209,6 +210,9 @@ at::Tensor FactoredGradients::sum() const {
     return at::zeros({outputs(), inputs()}, activations_.options())
         .index_add_(0, rows_.flatten(), activations_.flatten(0, 1))
         .reshape(shape_);
+  }
+  if (formed_) {
+    return backprops_.sum({0, 1}).reshape(shape_);
   }
   return product_over_examples(backprops_, activations_).reshape(shape_);
 }

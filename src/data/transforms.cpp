@@ -96,7 +96,12 @@ void duplicate_points(Dataset& train, int64_t points, double fraction, at::Gener
       order.index_select(0, at::arange(points, places, at::kLong).remainder(points));
   at::Tensor rows = at::arange(train.size());
   rows.index_copy_(0, overwritten, source);
-  train.inputs = train.input_rows(rows);
+  if (train.stored) {
+    train.stored->rows =
+        train.stored->rows.defined() ? train.stored->rows.index_select(0, rows) : rows;
+  } else {
+    train.inputs = train.input_rows(rows);
+  }
   train.targets = train.targets.index_select(0, rows);
 }
 

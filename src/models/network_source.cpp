@@ -22,10 +22,6 @@ void check_loss_fits(Loss loss, double label_smoothing, const Dataset& data) {
                     ": targets are numbers, cross entropy must have classes");
 }
 
-at::Tensor rows_of(const Dataset& data, int64_t begin, int64_t count) {
-  return at::arange(begin, begin + count, data.targets.options().dtype(at::kLong));
-}
-
 }  // namespace
 
 NetworkSource::NetworkSource(std::shared_ptr<Network> network, Dataset data, Loss loss,
@@ -48,7 +44,7 @@ at::Tensor NetworkSource::losses(const at::Tensor& outputs, const at::Tensor& ta
 
 GradientBatch NetworkSource::gradients(const at::Tensor& indices) {
   c10::AutoGradMode with_gradients(true);
-  at::Tensor rows = indices.to(data_.inputs.device());
+  at::Tensor rows = indices.to(data_.targets.device());
   at::Tensor inputs = data_.input_rows(rows);
   at::Tensor targets = data_.targets.index_select(0, rows);
   auto loss_of_example = [&](int64_t i) {
@@ -65,7 +61,7 @@ GradientBatch NetworkSource::gradients(const at::Tensor& indices) {
 ParameterList NetworkSource::weighted_gradient(const at::Tensor& indices,
                                                const at::Tensor& weights) {
   c10::AutoGradMode with_gradients(true);
-  at::Tensor rows = indices.to(data_.inputs.device());
+  at::Tensor rows = indices.to(data_.targets.device());
   at::Tensor outputs = network_->forward(data_.input_rows(rows));
   at::Tensor each = losses(outputs, data_.targets.index_select(0, rows));
   ParameterList gradient =
@@ -85,9 +81,7 @@ Evaluation NetworkSource::evaluate(const Dataset& data) const {
   for (int64_t begin = 0; begin < data.size(); begin += kEvaluationChunk) {
     int64_t count = std::min(kEvaluationChunk, data.size() - begin);
     at::Tensor targets = data.targets.narrow(0, begin, count);
-    at::Tensor outputs =
-        network_->forward(data.sparse() ? data.input_rows(rows_of(data, begin, count))
-                                        : data.inputs.narrow(0, begin, count));
+    at::Tensor outputs = network_->forward(data.input_range(begin, count));
     loss_sum += losses(outputs, targets).sum(at::kDouble).item<double>();
     if (data.classes > 0) correct += count_correct(outputs, targets);
   }

@@ -27,6 +27,9 @@ struct RunOptions {
   std::string target_column = "last";
   double label_corruption = 0;
   std::string duplicates;
+  std::vector<std::string> hdf5_train = DataOptions().hdf5_train;
+  std::vector<std::string> hdf5_test = DataOptions().hdf5_test;
+  bool stream = false;
 
   std::string model = "mlp";
   std::vector<int64_t> hidden = {128};
@@ -117,6 +120,9 @@ const std::vector<std::string>& measure_names();
 /// The names for `drive`: none, and all estimators.
 const std::vector<std::string>& driver_names();
 
+/// Two names: of the inputs and of the targets.
+Rule<std::vector<std::string>> places_rule();
+
 /// "n,x": n points, each repeated until the copies make up the fraction x of the training set.
 Rule<std::string> duplicates_rule();
 
@@ -135,6 +141,11 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
   visit({"duplicates", "n,x: n points repeated until they are the fraction x of the training set",
          data},
         self.duplicates, duplicates_rule());
+  visit({"hdf5-train", "inputs and targets of hdf5: NAME in its only file, or FILE:NAME", data},
+        self.hdf5_train, places_rule());
+  visit({"hdf5-test", "those of the test set", data}, self.hdf5_test, places_rule());
+  visit({"stream", "leave images in their files, for sets larger than memory", data}, self.stream,
+        anything<bool>());
 
   const char* model = "Model";
   visit({"model", "network", model}, self.model, one_of(model_names()));

@@ -24,7 +24,10 @@
 #include "data/cifar.h"
 #include "data/dataset.h"
 #include "data/digits.h"
+#include "data/hdf5_data.h"
+#include "data/image_folder.h"
 #include "data/mnist.h"
+#include "data/stored_images.h"
 #include "data/tables.h"
 #include "data/transforms.h"
 

@@ -25,7 +25,8 @@ constexpr const char* kHelp =
     --data-dir DIR            where to; a folder NAME if not given
     --url BASE                a mirror: BASE/FILE is fetched instead of the authors' own
 
-Formats: IDX (MNIST), CIFAR-10 and CIFAR-100 (binary version), CSV, LIBSVM; plain or .gz.
+Formats: IDX (MNIST), CIFAR-10 and CIFAR-100 (binary version), CSV, LIBSVM, plain or .gz; HDF5; PNG and
+JPEG in folders train/<class> and test/<class>.
 )";
 
 void print_help(std::ostream& out) {

@@ -63,18 +63,17 @@ void transform_image(const Number* from, const ImageTransform& transform, at::In
   }
 }
 
-at::Tensor transformed_on_cpu(const at::Tensor& images, const at::Tensor& rows,
+at::Tensor transformed_on_cpu(const at::Tensor& images,
                               const std::vector<ImageTransform>& transforms) {
   const auto shape = images.sizes().slice(1);
   const int64_t numbers = images.numel() / std::max<int64_t>(images.size(0), 1);
-  at::Tensor result = at::empty({rows.numel(), shape[0], shape[1], shape[2]}, images.options());
-  const auto* row = rows.const_data_ptr<int64_t>();
-  AT_DISPATCH_FLOATING_TYPES(images.scalar_type(), "augmented_rows", [&] {
+  at::Tensor result = at::empty(images.sizes(), images.options());
+  AT_DISPATCH_FLOATING_TYPES(images.scalar_type(), "augmented", [&] {
     const auto* from = images.const_data_ptr<scalar_t>();
     auto* to = result.mutable_data_ptr<scalar_t>();
-    at::parallel_for(0, rows.numel(), /*grain_size=*/16, [&](int64_t begin, int64_t end) {
+    at::parallel_for(0, images.size(0), /*grain_size=*/16, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        transform_image(from + row[i] * numbers, transforms[static_cast<size_t>(i)], shape,
+        transform_image(from + i * numbers, transforms[static_cast<size_t>(i)], shape,
                         to + i * numbers);
       }
     });
@@ -83,7 +82,7 @@ at::Tensor transformed_on_cpu(const at::Tensor& images, const at::Tensor& rows,
 }
 
 /// By torch's operations, on any device: each pixel looked up in the padded images.
-at::Tensor transformed_by_lookup(const at::Tensor& images, const at::Tensor& rows,
+at::Tensor transformed_by_lookup(const at::Tensor& images,
                                  const std::vector<ImageTransform>& transforms) {
   const int64_t height = images.size(2), width = images.size(3);
   std::vector<int64_t> down, right, flipped;
@@ -92,21 +91,20 @@ at::Tensor transformed_by_lookup(const at::Tensor& images, const at::Tensor& row
     right.push_back(transform.right);
     flipped.push_back(transform.flipped ? 1 : 0);
   }
-  const auto options = rows.options();
+  const auto options = images.options().dtype(at::kLong);
   const auto column_of_examples = [&](const std::vector<int64_t>& values) {
-    return at::tensor(values, at::kLong).to(rows.device()).view({-1, 1});
+    return at::tensor(values, at::kLong).to(images.device()).view({-1, 1});
   };
   const auto columns = at::arange(width, options).view({1, -1});
   const auto mirrored = at::where(column_of_examples(flipped) == 1, width - 1 - columns, columns);
   const auto x = mirrored + column_of_examples(right) + kPadding;  // [B, W]
   const auto y = at::arange(height, options).view({1, -1}) + column_of_examples(down) + kPadding;
   const auto places = (y.unsqueeze(2) * (width + 2 * kPadding) + x.unsqueeze(1)).flatten(1);
-  const auto padded =
-      at::constant_pad_nd(images.index_select(0, rows), {kPadding, kPadding, kPadding, kPadding});
+  const auto padded = at::constant_pad_nd(images, {kPadding, kPadding, kPadding, kPadding});
   const auto channels = images.size(1);
   return padded.flatten(2)
       .gather(2, places.unsqueeze(1).expand({-1, channels, -1}))
-      .view({rows.numel(), channels, height, width});
+      .view(images.sizes());
 }
 
 }  // namespace
@@ -149,20 +147,19 @@ ImageTransform transform_of(Augmentation augmentation, uint64_t seed, uint64_t k
           .flipped = (bits >> 63) != 0};
 }
 
-at::Tensor augmented_rows(const at::Tensor& images, const at::Tensor& rows,
-                          Augmentation augmentation, uint64_t seed, uint64_t key) {
+at::Tensor augmented(const at::Tensor& images, const at::Tensor& examples,
+                     Augmentation augmentation, uint64_t seed, uint64_t key) {
   if (augmentation == Augmentation::kNone) {
-    return images.index_select(0, rows);
+    return images;
   }
-  const at::Tensor on_cpu = rows.to(at::kCPU, at::kLong).contiguous();
-  const auto* row = on_cpu.const_data_ptr<int64_t>();
+  const at::Tensor on_cpu = examples.to(at::kCPU, at::kLong).contiguous();
+  const auto* example = on_cpu.const_data_ptr<int64_t>();
   std::vector<ImageTransform> transforms;
   for (int64_t i = 0; i < on_cpu.numel(); ++i) {
-    transforms.push_back(transform_of(augmentation, seed, key, row[i]));
+    transforms.push_back(transform_of(augmentation, seed, key, example[i]));
   }
-  return images.is_cpu() && images.is_contiguous()
-             ? transformed_on_cpu(images, on_cpu, transforms)
-             : transformed_by_lookup(images, rows.to(images.device()), transforms);
+  return images.is_cpu() && images.is_contiguous() ? transformed_on_cpu(images, transforms)
+                                                   : transformed_by_lookup(images, transforms);
 }
 
 }  // namespace gradist

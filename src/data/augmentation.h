@@ -37,9 +37,9 @@ struct ImageTransform {
 ImageTransform transform_of(Augmentation augmentation, uint64_t seed, uint64_t key,
                             int64_t example);
 
-/// Rows `rows` [B] (int64) of `images` [N, C, H, W], each transformed: [B, C, H, W]. On a CPU in
-/// one pass over memory.
-at::Tensor augmented_rows(const at::Tensor& images, const at::Tensor& rows,
-                          Augmentation augmentation, uint64_t seed, uint64_t key);
+/// The images [B, C, H, W] of the examples [B] (int64), each transformed. On a CPU in one pass over
+/// memory.
+at::Tensor augmented(const at::Tensor& images, const at::Tensor& examples,
+                     Augmentation augmentation, uint64_t seed, uint64_t key);
 
 }  // namespace gradist

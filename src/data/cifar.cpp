@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <memory>
+#include <utility>
 #include <vector>
 
 namespace gradist {
@@ -15,7 +17,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr float kBrightest = 255;
 constexpr const char* kFiles =
     "the binary version's files (*.bin, plain or .gz), those of the test set with names that begin "
     "with test";
@@ -44,27 +45,61 @@ CifarFiles find_files(const fs::path& folder) {
   return files;
 }
 
+const CifarLabels& labels_of(const std::string& name) {
+  return name == "cifar10" ? cifar10_labels() : cifar100_labels();
+}
+
+Dataset dataset_of(const std::string& name, std::vector<uint8_t>& labels,
+                   std::shared_ptr<const StoredImages> images) {
+  Dataset data;
+  data.stored = StoredInputs{.images = std::move(images), .values = {}};
+  data.targets =
+      at::from_blob(labels.data(), {static_cast<int64_t>(labels.size())}, at::kByte).to(at::kLong);
+  data.classes = labels_of(name).back();
+  data.name = name;
+  return data;
+}
+
 Dataset read_part(const std::string& name, const std::vector<fs::path>& files) {
-  const CifarLabels& labels = name == "cifar10" ? cifar10_labels() : cifar100_labels();
-  CifarRecords records;
-  checked([&] {
-    for (const fs::path& file : files) read_cifar(file, labels, records);
-  });
-  const int64_t size = records.size(), side = CifarRecords::kSide;
-  return {.inputs = at::from_blob(records.pixels.data(),
-                                  {size, CifarRecords::kChannels, side, side}, at::kByte)
-                        .to(at::kFloat)
-                        .div_(kBrightest),
-          .targets = at::from_blob(records.labels.data(), {size}, at::kByte).to(at::kLong),
-          .classes = labels.back(),
-          .name = name};
+  auto records = std::make_shared<CifarRecords>();
+  for (const fs::path& file : files) read_cifar(file, labels_of(name), *records);
+  const at::Tensor bytes = at::from_blob(
+      records->pixels.data(),
+      {records->size(), CifarRecords::kChannels, CifarRecords::kSide, CifarRecords::kSide},
+      [records](void*) {}, at::kByte);
+  return dataset_of(name, records->labels, images_in_memory(bytes));
+}
+
+/// Labels are read now, pixels when they are asked for.
+Dataset leave_part(const std::string& name, const std::vector<fs::path>& files) {
+  const CifarLabels& kinds = labels_of(name);
+  std::vector<uint8_t> labels;
+  std::vector<RecordFile> records;
+  for (const fs::path& file : files) {
+    ByteFile bytes(file);
+    const int64_t count =
+        visit_cifar(bytes.reader(), kinds, file.string(),
+                    [&](uint8_t label, const uint8_t*) { labels.push_back(label); });
+    records.push_back({file, 0, static_cast<int64_t>(kinds.size()), count});
+  }
+  return dataset_of(name, labels,
+                    images_in_files(records, {CifarRecords::kChannels, CifarRecords::kSide,
+                                              CifarRecords::kSide}));
 }
 
 }  // namespace
 
+DataSplit store_cifar(const DataOptions& options) {
+  const CifarFiles files = find_files(data_folder(options.data, options.data_dir, kFiles));
+  const auto part = options.stream ? leave_part : read_part;
+  return checked([&] {
+    return DataSplit{.train = part(options.data, files.train),
+                     .test = part(options.data, files.test)};
+  });
+}
+
 DataSplit load_cifar(const std::string& name, const std::string& data_dir) {
-  const CifarFiles files = find_files(data_folder(name, data_dir, kFiles));
-  return {.train = read_part(name, files.train), .test = read_part(name, files.test)};
+  return as_brightness(store_cifar({.data = name, .data_dir = data_dir}));
 }
 
 }  // namespace gradist

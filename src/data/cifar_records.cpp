@@ -12,9 +12,8 @@ std::string described(const CifarLabels& labels) {
          (labels.size() == 1 ? " label, " : " labels, ") + std::to_string(kPixels) + " pixels)";
 }
 
-/// Splits one record into its class and its pixels.
-void take_record(const uint8_t* record, const CifarLabels& labels, const std::string& name,
-                 CifarRecords& records, int64_t number) {
+void check_labels(const uint8_t* record, const CifarLabels& labels, const std::string& name,
+                  int64_t number) {
   for (size_t i = 0; i < labels.size(); ++i) {
     if (record[i] >= labels[i]) {
       refuse_data(name, "label " + std::to_string(record[i]) + " at byte " + std::to_string(i) +
@@ -22,9 +21,6 @@ void take_record(const uint8_t* record, const CifarLabels& labels, const std::st
                             std::to_string(labels[i] - 1));
     }
   }
-  const uint8_t* pixels = record + labels.size();
-  records.labels.push_back(pixels[-1]);
-  records.pixels.insert(records.pixels.end(), pixels, pixels + kPixels);
 }
 
 }  // namespace
@@ -39,8 +35,8 @@ const CifarLabels& cifar100_labels() {
   return labels;
 }
 
-void parse_cifar(const ByteReader& read, const CifarLabels& labels, const std::string& name,
-                 CifarRecords& records) {
+int64_t visit_cifar(const ByteReader& read, const CifarLabels& labels, const std::string& name,
+                    const CifarVisitor& visit) {
   const size_t length = labels.size() + kPixels;
   std::vector<uint8_t> piece(kRecordsAtOnce * length);
   int64_t number = 0;
@@ -51,11 +47,9 @@ void parse_cifar(const ByteReader& read, const CifarLabels& labels, const std::s
       refuse_data(name, "empty file, must hold records of " + described(labels));
     }
     for (size_t begin = 0; begin + length <= got; begin += length, ++number) {
-      if (records.size() == kMostRecords) {
-        refuse_data(name, "more records than fit, must be at most " + std::to_string(kMostRecords) +
-                              " in all files");
-      }
-      take_record(piece.data() + begin, labels, name, records, number);
+      const uint8_t* record = piece.data() + begin;
+      check_labels(record, labels, name, number);
+      visit(record[labels.size() - 1], record + labels.size());
     }
     if (got % length != 0) {
       refuse_data(name, "record " + std::to_string(number) + " (from 0) ends after " +
@@ -63,6 +57,19 @@ void parse_cifar(const ByteReader& read, const CifarLabels& labels, const std::s
                             described(labels));
     }
   }
+  return number;
+}
+
+void parse_cifar(const ByteReader& read, const CifarLabels& labels, const std::string& name,
+                 CifarRecords& records) {
+  visit_cifar(read, labels, name, [&](uint8_t label, const uint8_t* pixels) {
+    if (records.size() == kMostRecords) {
+      refuse_data(name, "more records than fit, must be at most " + std::to_string(kMostRecords) +
+                            " in all files");
+    }
+    records.labels.push_back(label);
+    records.pixels.insert(records.pixels.end(), pixels, pixels + kPixels);
+  });
 }
 
 void read_cifar(const std::filesystem::path& file, const CifarLabels& labels,

@@ -29,6 +29,13 @@ using CifarLabels = std::vector<int>;
 const CifarLabels& cifar10_labels();
 const CifarLabels& cifar100_labels();
 
+/// Takes the class of a record and its pixels, kPixels bytes.
+using CifarVisitor = std::function<void(uint8_t label, const uint8_t* pixels)>;
+
+/// Visits the records of one file, at least one, in order; returns how many there are.
+int64_t visit_cifar(const ByteReader& read, const CifarLabels& labels, const std::string& name,
+                    const CifarVisitor& visit);
+
 /// Appends the records of one file. Memory never grows beyond what the data has really delivered by
 /// more than a fixed piece, and never beyond a million records. `name` is what errors call the
 /// data.

@@ -3,11 +3,15 @@
 #include "data/bytes.h"
 #include "data/cifar_records.h"
 #include "data/csv.h"
+#include "data/hdf5_array.h"
 #include "data/idx.h"
+#include "data/image_file.h"
+#include "data/image_folder.h"
 #include "data/libsvm.h"
 #include "data/text_lines.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <map>
 #include <optional>
@@ -73,6 +77,12 @@ std::string describe_libsvm(const fs::path& file) {
          " features, " + counted(rows.starts.back()) + " values; " + classes_of(rows.labels);
 }
 
+std::string describe_image(const fs::path& file, const char* format) {
+  const Image image = read_image(file);
+  return std::string(format) + ", " + std::to_string(image.channels) + " x " +
+         std::to_string(image.height) + " x " + std::to_string(image.width);
+}
+
 std::string describe_csv(const fs::path& file) {
   const CsvTable table = read_csv(file);
   return "CSV, " + counted(table.rows()) + " rows of " + counted(table.columns) + " numbers";
@@ -87,10 +97,19 @@ bool has_entries(const fs::path& file) {
                   line->find_first_of(", ") == std::string_view::npos);
 }
 
-std::optional<IdxKind> idx_kind(const fs::path& file) {
+std::vector<uint8_t> head_of(const fs::path& file) {
   std::vector<uint8_t> head;
   ByteFile bytes(file);
-  append_bytes(bytes.reader(), 4, head);
+  append_bytes(bytes.reader(), 8, head);
+  return head;
+}
+
+bool is_hdf5(const std::vector<uint8_t>& head) {
+  constexpr std::array<uint8_t, 8> kSignature = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
+  return std::ranges::equal(head, kSignature);
+}
+
+std::optional<IdxKind> idx_kind(const std::vector<uint8_t>& head) {
   if (head.size() < 4 || head[0] != 0 || head[1] != 0 || head[2] != 8) return std::nullopt;
   if (head[3] == 1) return IdxKind::kLabels;
   if (head[3] == 3) return IdxKind::kImages;
@@ -100,7 +119,11 @@ std::optional<IdxKind> idx_kind(const fs::path& file) {
 }  // namespace
 
 std::string describe_data_file(const fs::path& file) {
-  if (const auto kind = idx_kind(file)) {
+  const std::vector<uint8_t> head = head_of(file);
+  if (is_hdf5(head)) return describe_hdf5(file);
+  if (detail::is_png(head)) return describe_image(file, "PNG");
+  if (detail::is_jpeg(head)) return describe_image(file, "JPEG");
+  if (const auto kind = idx_kind(head)) {
     return *kind == IdxKind::kImages ? describe_images(file) : describe_labels(file);
   }
   const std::string name = file.filename().string();
@@ -118,6 +141,13 @@ std::vector<DataLine> describe_data(const fs::path& path) {
     std::ranges::sort(files);
   }
   std::vector<DataLine> lines;
+  if (fs::is_directory(path / "train")) {
+    try {
+      lines.push_back({path.string(), describe_image_folder(path)});
+    } catch (const DataError& error) {
+      lines.push_back({path.string(), error.what(), false});
+    }
+  }
   for (const fs::path& file : files) {
     try {
       lines.push_back({file.string(), describe_data_file(file)});

@@ -2,6 +2,8 @@
 
 #include "data/cifar.h"
 #include "data/digits.h"
+#include "data/hdf5_data.h"
+#include "data/image_folder.h"
 #include "data/mnist.h"
 #include "data/tables.h"
 #include "data/targets.h"
@@ -21,22 +23,35 @@ namespace {
 struct NamedReader {
   const char* name;
   DataSplit (*read)(const DataOptions& options);
+  bool stored = false;  ///< images of bytes, which can stay in their files
 };
 
 constexpr NamedReader kDataSets[] = {
     {"digits", [](const DataOptions& o) { return load_digits(o.data_dir); }},
-    {"mnist", [](const DataOptions& o) { return load_mnist(o.data, o.data_dir); }},
-    {"fashion-mnist", [](const DataOptions& o) { return load_mnist(o.data, o.data_dir); }},
-    {"cifar10", [](const DataOptions& o) { return load_cifar(o.data, o.data_dir); }},
-    {"cifar100", [](const DataOptions& o) { return load_cifar(o.data, o.data_dir); }},
+    {"mnist", store_mnist, true},
+    {"fashion-mnist", store_mnist, true},
+    {"cifar10", store_cifar, true},
+    {"cifar100", store_cifar, true},
+    {"image-folder", store_image_folder, true},
     {"csv", load_csv},
     {"year-prediction-msd", load_year_prediction},
     {"libsvm", load_libsvm},
+    {"hdf5", load_hdf5},
 };
 
-DataSplit read_data(const DataOptions& options) {
-  const auto* row = std::ranges::find(kDataSets, options.data, &NamedReader::name);
-  return row->read(options);
+const NamedReader& reader_of(const DataOptions& options) {
+  return *std::ranges::find(kDataSets, options.data, &NamedReader::name);
+}
+
+/// What bytes count as, by those of the training set.
+void set_byte_values(DataSplit& split, bool standardize) {
+  const at::Tensor values = byte_values(*split.train.stored->images, standardize);
+  split.train.stored->values = split.test.stored->values = values;
+}
+
+void check_places(const char* name, const std::vector<std::string>& places) {
+  TORCH_CHECK_VALUE(places.size() == 2 && !places[0].empty() && !places[1].empty(), name, " = ",
+                    c10::Join(",", places), ", must be two names, of the inputs and the targets");
 }
 
 at::Generator next_generator(at::Generator& seeds) {
@@ -47,11 +62,15 @@ at::Generator next_generator(at::Generator& seeds) {
 
 Dataset Dataset::to(at::Device device, at::ScalarType dtype) const {
   Dataset moved = *this;
+  moved.targets = classes > 0 ? targets.to(device) : targets.to(device, dtype);
+  if (stored) {
+    moved.stored->place = at::TensorOptions(device).dtype(dtype);
+    return moved;
+  }
   moved.inputs =
       sparse() ? compressed_rows(inputs.crow_indices().to(device), inputs.col_indices().to(device),
                                  inputs.values().to(device, dtype), size(), features())
                : inputs.to(device, dtype);
-  moved.targets = classes > 0 ? targets.to(device) : targets.to(device, dtype);
   return moved;
 }
 
@@ -68,7 +87,13 @@ at::Tensor compressed_rows(const at::Tensor& starts, const at::Tensor& columns,
                                        values.options().layout(at::kSparseCsr));
 }
 
+at::Tensor Dataset::input_range(int64_t begin, int64_t count) const {
+  if (!stored && !sparse()) return inputs.narrow(0, begin, count);
+  return input_rows(at::arange(begin, begin + count, targets.options().dtype(at::kLong)));
+}
+
 at::Tensor Dataset::input_rows(const at::Tensor& rows) const {
+  if (stored) return stored->read(rows);
   if (!sparse()) return inputs.index_select(0, rows);
   const at::Tensor starts = inputs.crow_indices();
   const at::Tensor begins = starts.index_select(0, rows);
@@ -79,6 +104,19 @@ at::Tensor Dataset::input_rows(const at::Tensor& rows) const {
                              shift.repeat_interleave(counts);
   return compressed_rows(new_starts, inputs.col_indices().index_select(0, entries),
                          inputs.values().index_select(0, entries), rows.numel(), features());
+}
+
+DataSplit in_memory(DataSplit split) {
+  for (Dataset* data : {&split.train, &split.test}) {
+    data->inputs = data->stored->read_all();
+    data->stored.reset();
+  }
+  return split;
+}
+
+DataSplit as_brightness(DataSplit split) {
+  set_byte_values(split, /*standardize=*/false);
+  return in_memory(std::move(split));
 }
 
 const std::vector<std::string>& data_names() {
@@ -99,20 +137,30 @@ void validate(const DataOptions& options) {
   TORCH_CHECK_VALUE(options.target_column == "first" || options.target_column == "last",
                     "target-column = ", options.target_column, ", must be first or last");
   validate_examples(options.train_examples);
+  TORCH_CHECK_VALUE(!options.stream || reader_of(options).stored,
+                    "stream = yes, must be no for data = ", options.data,
+                    ": only images of bytes can stay in their files");
+  check_places("hdf5-train", options.hdf5_train);
+  check_places("hdf5-test", options.hdf5_test);
   validate_label_corruption(options.label_corruption);
   validate_duplicates(options.duplicate_points, options.duplicate_fraction);
 }
 
 DataSplit load_data(const DataOptions& options) {
   validate(options);
-  DataSplit split = read_data(options);
+  DataSplit split = reader_of(options).read(options);
+  if (split.train.stored) {
+    set_byte_values(split, options.standardize);
+    if (!options.stream) split = in_memory(std::move(split));
+  } else if (options.standardize) {
+    standardize(split);
+  }
   // A generator for each, so that corrupting labels leaves the choice of duplicates as it was.
   at::Generator seeds = at::detail::createCPUGenerator(options.seed);
   at::Generator corruption = next_generator(seeds);
   at::Generator duplicates = next_generator(seeds);
   at::Generator examples = next_generator(seeds);
   take_examples(split.train, options.train_examples, examples);
-  if (options.standardize) standardize(split);
   corrupt_labels(split.train, options.label_corruption, corruption);
   duplicate_points(split.train, options.duplicate_points, options.duplicate_fraction, duplicates);
   return split;

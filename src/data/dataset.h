@@ -1,9 +1,12 @@
 #pragma once
 
+#include "data/stored_images.h"
+
 #include <ATen/core/Tensor.h>
 #include <c10/util/accumulate.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,21 +20,28 @@ struct Dataset {
   int64_t classes = 0;      ///< 0: regression
   std::string name = {};
   bool tabular = false;  ///< every feature means something else and is standardised by itself
+  std::optional<StoredInputs> stored = {};  ///< inputs that are read when asked for, instead of
+                                            ///< `inputs`
 
   /// N.
-  int64_t size() const { return inputs.size(0); }
+  int64_t size() const { return stored ? stored->size() : inputs.size(0); }
 
   /// Sizes of one example's input: [features] or [channels, height, width].
-  at::IntArrayRef example_shape() const { return inputs.sizes().slice(1); }
+  at::IntArrayRef example_shape() const {
+    return (stored ? at::IntArrayRef(stored->images->sizes()) : inputs.sizes()).slice(1);
+  }
 
   /// Numbers in one example's input.
   int64_t features() const { return c10::multiply_integers(example_shape()); }
 
-  bool sparse() const { return inputs.layout() == at::kSparseCsr; }
+  bool sparse() const { return !stored && inputs.layout() == at::kSparseCsr; }
 
   /// The inputs of the examples `rows` [B] (int64, on the device of the data), sparse if the data
   /// are.
   at::Tensor input_rows(const at::Tensor& rows) const;
+
+  /// Those of the examples from `begin` on.
+  at::Tensor input_range(int64_t begin, int64_t count) const;
 
   /// Numbers a network says about one example.
   int64_t outputs() const { return classes > 0 ? classes : 1; }
@@ -50,6 +60,12 @@ struct DataSplit {
   Dataset test;
 };
 
+/// The same with inputs in memory, which were stored.
+DataSplit in_memory(DataSplit split);
+
+/// Stored bytes in memory as brightness in [0, 1].
+DataSplit as_brightness(DataSplit split);
+
 /// Which data, and what is done to it; the number of examples, corruption and duplicates concern
 /// the training set only.
 struct DataOptions {
@@ -63,6 +79,9 @@ struct DataOptions {
   std::string targets = "classes";     ///< what the labels of csv and libsvm are, see targets.h
   std::string target_column = "last";  ///< where csv has them: first or last
   bool standardize = true;  ///< subtract the training set's mean, divide by its deviation
+  std::vector<std::string> hdf5_train = {"train/inputs", "train/targets"};  ///< see hdf5_data.h
+  std::vector<std::string> hdf5_test = {"test/inputs", "test/targets"};
+  bool stream = false;  ///< leave images in their files, read each when its example is asked for
 };
 
 /// Names that DataOptions::data takes.
@@ -71,9 +90,9 @@ const std::vector<std::string>& data_names();
 /// Checks all that can be checked without reading the data.
 void validate(const DataOptions& options);
 
-/// Reads the data and applies, in this order: the choice of training examples, standardisation (by
-/// the numbers of the training set then, for both sets), label corruption, duplicates (so that the
-/// copies of a point agree in their label too). Same options, same result.
+/// Reads the data and applies, in this order: standardisation (by the numbers of the training set
+/// as read, for both sets), the choice of training examples, label corruption, duplicates (so that
+/// the copies of a point agree in their label too). Same options, same result.
 DataSplit load_data(const DataOptions& options);
 
 }  // namespace gradist

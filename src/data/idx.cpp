@@ -59,6 +59,13 @@ std::vector<int64_t> read_dimensions(const ByteReader& read, IdxKind kind,
 
 }  // namespace
 
+std::vector<int64_t> parse_idx_header(const ByteReader& read, IdxKind kind,
+                                      const std::string& name) {
+  std::vector<int64_t> dimensions = read_dimensions(read, kind, name);
+  count_values(dimensions, name);
+  return dimensions;
+}
+
 IdxArray parse_idx(const ByteReader& read, IdxKind kind, const std::string& name) {
   IdxArray array;
   array.dimensions = read_dimensions(read, kind, name);

@@ -23,6 +23,15 @@ enum class IdxKind : uint32_t {
   kImages = 2051,  ///< [N, height, width]
 };
 
+/// The dimensions alone, each at least 1.
+std::vector<int64_t> parse_idx_header(const ByteReader& read, IdxKind kind,
+                                      const std::string& name);
+
+/// Bytes of the header in front of so many dimensions.
+constexpr int64_t idx_header_bytes(size_t dimensions) {
+  return 4 * (1 + static_cast<int64_t>(dimensions));
+}
+
 /// Memory never grows beyond what the data has really delivered by more than a fixed piece,
 /// whatever the header promises. `name` is what errors call the data.
 IdxArray parse_idx(const ByteReader& read, IdxKind kind, const std::string& name);

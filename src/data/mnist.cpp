@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <memory>
 #include <system_error>
 
 namespace gradist {
@@ -16,7 +17,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kClasses = 10;
-constexpr float kBrightest = 255;
 constexpr const char* kFourFiles =
     "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, "
     "t10k-labels-idx1-ubyte (plain or .gz)";
@@ -34,14 +34,22 @@ fs::path find_file(const fs::path& folder, const std::string& part, const std::s
                     ", must hold ", kFourFiles);
 }
 
-at::Tensor read_images(const fs::path& file) {
-  IdxArray array = checked([&] { return read_idx(file, IdxKind::kImages); });
-  std::vector<int64_t> shape = {array.dimensions[0], 1, array.dimensions[1], array.dimensions[2]};
-  return at::from_blob(array.values.data(), shape, at::kByte).to(at::kFloat).div_(kBrightest);
+std::shared_ptr<const StoredImages> read_images(const fs::path& file) {
+  auto array = std::make_shared<IdxArray>(read_idx(file, IdxKind::kImages));
+  const auto& sizes = array->dimensions;
+  return images_in_memory(at::from_blob(
+      array->values.data(), {sizes[0], 1, sizes[1], sizes[2]}, [array](void*) {}, at::kByte));
+}
+
+std::shared_ptr<const StoredImages> leave_images(const fs::path& file) {
+  ByteFile bytes(file);
+  const auto sizes = parse_idx_header(bytes.reader(), IdxKind::kImages, file.string());
+  return images_in_files({{file, idx_header_bytes(sizes.size()), 0, sizes[0]}},
+                         {1, sizes[1], sizes[2]});
 }
 
 at::Tensor read_labels(const fs::path& file) {
-  IdxArray array = checked([&] { return read_idx(file, IdxKind::kLabels); });
+  IdxArray array = read_idx(file, IdxKind::kLabels);
   auto wrong = std::ranges::find_if(array.values, [](uint8_t label) { return label >= kClasses; });
   TORCH_CHECK_VALUE(wrong == array.values.end(), file.string(), ": label ",
                     static_cast<int>(*wrong), " at position ", wrong - array.values.begin(),
@@ -49,11 +57,13 @@ at::Tensor read_labels(const fs::path& file) {
   return at::from_blob(array.values.data(), array.dimensions, at::kByte).to(at::kLong);
 }
 
-Dataset read_part(const std::string& name, const fs::path& images, const fs::path& labels) {
-  Dataset data{.inputs = read_images(images),
-               .targets = read_labels(labels),
-               .classes = kClasses,
-               .name = name};
+Dataset read_part(const DataOptions& options, const fs::path& images, const fs::path& labels) {
+  Dataset data;
+  data.stored = StoredInputs{.images = options.stream ? leave_images(images) : read_images(images),
+                             .values = {}};
+  data.targets = read_labels(labels);
+  data.classes = kClasses;
+  data.name = options.data;
   TORCH_CHECK_VALUE(data.targets.size(0) == data.size(), labels.string(), ": ",
                     data.targets.size(0), " labels, must be as many as the ", data.size(),
                     " images of ", images.string());
@@ -62,20 +72,26 @@ Dataset read_part(const std::string& name, const fs::path& images, const fs::pat
 
 }  // namespace
 
-DataSplit load_mnist(const std::string& name, const std::string& data_dir) {
-  const fs::path folder = data_folder(name, data_dir, kFourFiles);
+DataSplit store_mnist(const DataOptions& options) {
+  const fs::path folder = data_folder(options.data, options.data_dir, kFourFiles);
   // All four are found before the first is read: a missing one is told at once.
   fs::path train_images = find_file(folder, "train-images", "idx3-ubyte");
   fs::path train_labels = find_file(folder, "train-labels", "idx1-ubyte");
   fs::path test_images = find_file(folder, "t10k-images", "idx3-ubyte");
   fs::path test_labels = find_file(folder, "t10k-labels", "idx1-ubyte");
-  DataSplit split{.train = read_part(name, train_images, train_labels),
-                  .test = read_part(name, test_images, test_labels)};
-  TORCH_CHECK_VALUE(split.train.inputs.sizes().slice(1) == split.test.inputs.sizes().slice(1),
-                    test_images.string(), ": images of ", split.test.inputs.size(2), " x ",
-                    split.test.inputs.size(3), " pixels, must be ", split.train.inputs.size(2),
-                    " x ", split.train.inputs.size(3), " as those of ", train_images.string());
+  DataSplit split = checked([&] {
+    return DataSplit{.train = read_part(options, train_images, train_labels),
+                     .test = read_part(options, test_images, test_labels)};
+  });
+  const at::IntArrayRef train = split.train.example_shape(), test = split.test.example_shape();
+  TORCH_CHECK_VALUE(train == test, test_images.string(), ": images of ", test[1], " x ", test[2],
+                    " pixels, must be ", train[1], " x ", train[2], " as those of ",
+                    train_images.string());
   return split;
+}
+
+DataSplit load_mnist(const std::string& name, const std::string& data_dir) {
+  return as_brightness(store_mnist({.data = name, .data_dir = data_dir}));
 }
 
 }  // namespace gradist

@@ -43,6 +43,17 @@ void standardize_targets(DataSplit& split) {
   }
 }
 
+/// The examples `rows` in place of all.
+void take_rows(Dataset& data, const at::Tensor& rows) {
+  if (data.stored) {
+    auto& stored = data.stored->rows;
+    stored = stored.defined() ? stored.index_select(0, rows) : rows;
+  } else {
+    data.inputs = data.input_rows(rows);
+  }
+  data.targets = data.targets.index_select(0, rows);
+}
+
 int64_t count_of(double fraction, int64_t size) {
   return std::llround(fraction * static_cast<double>(size));
 }
@@ -63,9 +74,7 @@ void take_examples(Dataset& train, int64_t examples, at::Generator& generator) {
                     ", must be <= ", train.size(), ", the number of training examples");
   if (examples == 0 || examples == train.size()) return;
   const at::Tensor order = at::randperm(train.size(), generator, at::kLong);
-  const at::Tensor rows = std::get<0>(order.slice(0, 0, examples).sort());
-  train.inputs = train.input_rows(rows);
-  train.targets = train.targets.index_select(0, rows);
+  take_rows(train, std::get<0>(order.slice(0, 0, examples).sort()));
 }
 
 void validate_examples(int64_t examples) {
@@ -111,8 +120,7 @@ void duplicate_points(Dataset& train, int64_t points, double fraction, at::Gener
       order.index_select(0, at::arange(points, places, at::kLong).remainder(points));
   at::Tensor rows = at::arange(train.size());
   rows.index_copy_(0, overwritten, source);
-  train.inputs = train.input_rows(rows);
-  train.targets = train.targets.index_select(0, rows);
+  take_rows(train, rows);
 }
 
 }  // namespace gradist

@@ -22,10 +22,6 @@ void check_loss_fits(Loss loss, double label_smoothing, const Dataset& data) {
                     ": targets are numbers, cross entropy must have classes");
 }
 
-at::Tensor rows_of(const Dataset& data, int64_t begin, int64_t count) {
-  return at::arange(begin, begin + count, data.targets.options().dtype(at::kLong));
-}
-
 }  // namespace
 
 NetworkSource::NetworkSource(std::shared_ptr<Network> network, Dataset data, Loss loss,
@@ -76,10 +72,8 @@ void NetworkSource::set_masks(const at::Tensor& rows) {
 }
 
 at::Tensor NetworkSource::outputs_of(const at::Tensor& rows, Tape* tape) {
-  const at::Tensor inputs = randomness_.augmentation == Augmentation::kNone
-                                ? data_.input_rows(rows)
-                                : augmented_rows(data_.inputs, rows, randomness_.augmentation,
-                                                 randomness_.transform_seed, key_);
+  const at::Tensor inputs = augmented(data_.input_rows(rows), rows, randomness_.augmentation,
+                                      randomness_.transform_seed, key_);
   if (dropouts_.empty()) return network_->forward(inputs, tape);
   set_masks(rows.to(at::kCPU));
   at::Tensor outputs = network_->forward(inputs, tape);
@@ -89,7 +83,7 @@ at::Tensor NetworkSource::outputs_of(const at::Tensor& rows, Tape* tape) {
 
 GradientBatch NetworkSource::gradients(const at::Tensor& indices) {
   c10::AutoGradMode with_gradients(true);
-  at::Tensor rows = indices.to(data_.inputs.device());
+  at::Tensor rows = indices.to(data_.targets.device());
   at::Tensor targets = data_.targets.index_select(0, rows);
   auto loss_of_example = [&](int64_t i) {
     return losses(outputs_of(rows.narrow(0, i, 1)), targets.narrow(0, i, 1)).squeeze(0);
@@ -104,7 +98,7 @@ GradientBatch NetworkSource::gradients(const at::Tensor& indices) {
 ParameterList NetworkSource::weighted_gradient(const at::Tensor& indices,
                                                const at::Tensor& weights) {
   c10::AutoGradMode with_gradients(true);
-  at::Tensor rows = indices.to(data_.inputs.device());
+  at::Tensor rows = indices.to(data_.targets.device());
   at::Tensor outputs = outputs_of(rows);
   at::Tensor each = losses(outputs, data_.targets.index_select(0, rows));
   ParameterList gradient =
@@ -124,9 +118,7 @@ Evaluation NetworkSource::evaluate(const Dataset& data) const {
   for (int64_t begin = 0; begin < data.size(); begin += kEvaluationChunk) {
     int64_t count = std::min(kEvaluationChunk, data.size() - begin);
     at::Tensor targets = data.targets.narrow(0, begin, count);
-    at::Tensor outputs =
-        network_->forward(data.sparse() ? data.input_rows(rows_of(data, begin, count))
-                                        : data.inputs.narrow(0, begin, count));
+    at::Tensor outputs = network_->forward(data.input_range(begin, count));
     loss_sum += losses(outputs, targets).sum(at::kDouble).item<double>();
     if (data.classes > 0) correct += count_correct(outputs, targets);
   }

@@ -13,9 +13,9 @@ namespace {
 // we close what we open.
 [[maybe_unused]] const herr_t kNoCleanUpAtExit = H5dont_atexit();
 
-/// HDF5's innermost reason: of "unable to open file: name = ..., error message = 'No space left on
-/// device', ..." the quoted words.
-std::string innermost_reason() {
+}  // namespace
+
+std::string innermost_hdf5_reason() {
   std::string reason;
   const auto keep_first = [](unsigned level, const H5E_error2_t* error, void* text) -> herr_t {
     if (level == 0 && error->desc != nullptr) {
@@ -32,8 +32,6 @@ std::string innermost_reason() {
   }
   return reason.empty() ? "unknown HDF5 error" : reason;
 }
-
-}  // namespace
 
 Hdf5Handle::Hdf5Handle(Hdf5Handle&& other) noexcept
     : id_(std::exchange(other.id_, -1)), close_(other.close_) {}
@@ -61,7 +59,7 @@ QuietHdf5::QuietHdf5() {
 QuietHdf5::~QuietHdf5() { H5Eset_auto2(H5E_DEFAULT, function_, data_); }
 
 hid_t Hdf5Check::operator()(hid_t status) const {
-  TORCH_CHECK_VALUE(status >= 0, file_, ", ", rule_, ": ", innermost_reason());
+  TORCH_CHECK_VALUE(status >= 0, file_, ", ", rule_, ": ", innermost_hdf5_reason());
   return status;
 }
 

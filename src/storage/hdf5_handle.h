@@ -30,6 +30,10 @@ class Hdf5Handle {
   Close close_ = nullptr;
 };
 
+/// HDF5's innermost reason of the last failure: of "unable to open file: name = ..., error message
+/// = 'No space left on device', ..." the quoted words.
+std::string innermost_hdf5_reason();
+
 /// While it lives, HDF5 prints nothing: its errors become exceptions.
 class QuietHdf5 {
  public:

@@ -164,6 +164,13 @@ Rule<std::string> duplicates_rule() {
       [](const std::string& text) { return text.empty() || parse_duplicates(text).has_value(); }};
 }
 
+Rule<std::vector<std::string>> places_rule() {
+  return {"must be two names, of the inputs and the targets, such as x_train,y_train",
+          [](const std::vector<std::string>& places) {
+            return places.size() == 2 && !places[0].empty() && !places[1].empty();
+          }};
+}
+
 RunOptions resolve_run_options(const RunRequest& request) {
   RunOptions options;
   OptionList list = list_options(options);
@@ -247,6 +254,9 @@ DataOptions data_options(const RunOptions& options) {
   const Duplicates duplicates = parse_duplicates(options.duplicates).value_or(Duplicates());
   data.duplicate_points = duplicates.points;
   data.duplicate_fraction = duplicates.fraction;
+  data.hdf5_train = options.hdf5_train;
+  data.hdf5_test = options.hdf5_test;
+  data.stream = options.stream;
   data.seed = stream_seed(options.seed, RandomStream::kData);
   return data;
 }

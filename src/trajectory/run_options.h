@@ -32,6 +32,9 @@ struct RunOptions {
   std::string duplicates;
   std::string augment = "none";
   std::string transform_locking = "on";
+  std::vector<std::string> hdf5_train = DataOptions().hdf5_train;
+  std::vector<std::string> hdf5_test = DataOptions().hdf5_test;
+  bool stream = false;
 
   std::string model = "mlp";
   std::vector<int64_t> hidden = {128};
@@ -137,6 +140,9 @@ const std::vector<std::string>& measure_names();
 /// The names for `drive`: none, and all estimators.
 const std::vector<std::string>& driver_names();
 
+/// Two names: of the inputs and of the targets.
+Rule<std::vector<std::string>> places_rule();
+
 /// "n,x": n points, each repeated until the copies make up the fraction x of the training set.
 Rule<std::string> duplicates_rule();
 
@@ -162,6 +168,11 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
   visit({"transform-locking",
          "on: transforms and dropout masks change at refreshes only; off: in each pass", data},
         self.transform_locking, one_of({"on", "off"}));
+  visit({"hdf5-train", "inputs and targets of hdf5: NAME in its only file, or FILE:NAME", data},
+        self.hdf5_train, places_rule());
+  visit({"hdf5-test", "those of the test set", data}, self.hdf5_test, places_rule());
+  visit({"stream", "leave images in their files, for sets larger than memory", data}, self.stream,
+        anything<bool>());
 
   const char* model = "Model";
   visit({"model", "network", model}, self.model, one_of(model_names()));

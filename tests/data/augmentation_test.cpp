@@ -47,14 +47,17 @@ TEST(Augmentation, IsWhatALoopOverPixelsMakes) {
       const at::Tensor images = normal(sizes, 1, type);
       for (const auto augmentation : {Augmentation::kFlip, Augmentation::kCropFlip}) {
         const at::Tensor expected = by_pixels(images, kRows, augmentation);
-        const at::Tensor found = augmented_rows(images, kRows, augmentation, kSeed, kKey);
+        const at::Tensor found =
+            augmented(images.index_select(0, kRows), kRows, augmentation, kSeed, kKey);
         EXPECT_TRUE(same_bits(found, expected));
         EXPECT_TRUE(found.is_contiguous());
         // Not contiguous: by torch's operations, as on other devices.
         const auto channels_last = images.contiguous(at::MemoryFormat::ChannelsLast);
-        EXPECT_TRUE(
-            same_bits(augmented_rows(channels_last, kRows, augmentation, kSeed, kKey).contiguous(),
-                      expected));
+        EXPECT_TRUE(same_bits(augmented(channels_last.index_select(0, kRows).contiguous(
+                                            at::MemoryFormat::ChannelsLast),
+                                        kRows, augmentation, kSeed, kKey)
+                                  .contiguous(),
+                              expected));
       }
     }
   }
@@ -63,7 +66,7 @@ TEST(Augmentation, IsWhatALoopOverPixelsMakes) {
 TEST(Augmentation, BelongsToExampleAndKeyWhoeverElseIsInTheBatch) {
   const at::Tensor images = normal({13, 3, 8, 8}, 1);
   const auto rows_of = [&](const at::Tensor& rows, uint64_t seed, uint64_t key) {
-    return augmented_rows(images, rows, Augmentation::kCropFlip, seed, key);
+    return augmented(images.index_select(0, rows), rows, Augmentation::kCropFlip, seed, key);
   };
   const at::Tensor together = rows_of(kRows, kSeed, kKey);
   for (int64_t b = 0; b < kRows.numel(); ++b) {
@@ -75,8 +78,8 @@ TEST(Augmentation, BelongsToExampleAndKeyWhoeverElseIsInTheBatch) {
 
 TEST(Augmentation, NoneIsTheImagesThemselves) {
   const at::Tensor images = normal({13, 3, 8, 8}, 1);
-  EXPECT_TRUE(same_bits(augmented_rows(images, kRows, Augmentation::kNone, kSeed, kKey),
-                        images.index_select(0, kRows)));
+  EXPECT_TRUE(
+      same_bits(augmented(images, at::arange(13), Augmentation::kNone, kSeed, kKey), images));
 }
 
 /// Counts of one value among n draws of probability p lie within five deviations of n p.

@@ -50,7 +50,7 @@ TEST(LoadData, DuplicatesAreTheSameWithAndWithoutCorruption) {
 TEST(LoadData, RefusesUnknownDataAndBadOptions) {
   EXPECT_EQ(refusal([] { load_data({.data = "cifar"}); }),
             "data = cifar, must be one of digits, mnist, fashion-mnist, cifar10, cifar100, "
-            "csv, year-prediction-msd, libsvm");
+            "image-folder, csv, year-prediction-msd, libsvm, hdf5");
   EXPECT_EQ(refusal([] { validate({.label_corruption = 2}); }),
             "label-corruption = 2, must lie in [0, 1]");
   EXPECT_THAT(refusal([] { validate({.duplicate_points = 3}); }),

@@ -212,7 +212,7 @@ at::Tensor FactoredGradients::sum() const {
         .reshape(shape_);
   }
   if (formed_) {
-    return backprops_.sum({0, 1}).reshape(shape_);
+    return backprops_.sum(at::IntArrayRef{0, 1}).reshape(shape_);
   }
   return product_over_examples(backprops_, activations_).reshape(shape_);
 }

@@ -49,6 +49,9 @@ def from_trace(trace: Trace) -> xarray.Dataset:
             if name in _AXES:
                 axes = (f"{prefix}_refresh", *(f"{prefix}_{axis}" for axis in _AXES[name]))
                 variables[f"{prefix}_{name}"] = (axes, refresh[name])
+    if trace.metainit is not None:
+        coordinates["metainit_step"] = trace.metainit.step
+        variables["metainit_quotient"] = (("metainit_step",), trace.metainit.quotient)
     return xarray.Dataset(variables, coordinates, trace.attributes)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
 
-__all__ = ["EstimatorSeries", "GradientSeries", "RefreshSeries", "Trace", "TrajectorySeries", "open"]
+__all__ = ["EstimatorSeries", "GradientSeries", "MetaInitSeries", "RefreshSeries", "Trace", "TrajectorySeries", "open"]
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -153,6 +153,13 @@ class GradientSeries(_Group):
     top_percent_share = _Column("share of sum ||g_i||^2 that the largest 1 % of the examples carry, [T]")
 
 
+class MetaInitSeries(_Group):
+    """How MetaInit scaled the initial weights, one value a step. S steps."""
+
+    step = _Column("steps done, 0 to S, [S + 1]")
+    quotient = _Column("gradient quotient of a minibatch of noise, [S + 1]")
+
+
 class Trace(Mapping[str, EstimatorSeries]):
     """A trace file. `trace["svrg"].average_variance` is an array with one value a log point.
 
@@ -253,6 +260,13 @@ class Trace(Mapping[str, EstimatorSeries]):
         return self._cached("gradients", lambda: GradientSeries(self, "gradients"))
 
     @property
+    def metainit(self) -> MetaInitSeries | None:
+        """What MetaInit did before the first step; None for a run with another `init`."""
+        if not self._datasets("metainit"):
+            return None
+        return self._cached("metainit", lambda: MetaInitSeries(self, "metainit"))
+
+    @property
     def refreshes(self) -> dict[str, RefreshSeries]:
         """What the refreshes made, for each estimator that has some."""
         return {name: self._refresh_series(name) for name in self._groups("refresh")}
@@ -336,9 +350,10 @@ class Trace(Mapping[str, EstimatorSeries]):
             return np.asarray(dataset[: self._rows(name)] if _grows(dataset) else dataset[()])
 
     def _rows(self, name: str) -> int:
-        """Log points, or refreshes of an estimator, that are complete in every dataset."""
+        """Log points, refreshes of an estimator, or steps of MetaInit that are complete in every dataset."""
         parts = name.split("/")
-        groups = ("/".join(parts[:2]),) if parts[0] == "refresh" else ("trajectory", "estimators", "gradients")
+        alone = {"refresh": ("/".join(parts[:2]),), "metainit": ("metainit",)}
+        groups = alone.get(parts[0], ("trajectory", "estimators", "gradients"))
         return self._cached(f"rows of {groups[0]}", lambda: min(self._lengths(groups), default=0))
 
     def _lengths(self, groups: tuple[str, ...]) -> list[int]:

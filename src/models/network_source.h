@@ -37,12 +37,13 @@ class NetworkSource final : public GradientSource {
   /// gradients. Summed in chunks of fixed size in float64, so that memory stays bounded.
   Evaluation evaluate(const Dataset& data) const;
 
+  /// Losses [B] of outputs [B, C], label smoothing included.
+  at::Tensor losses(const at::Tensor& outputs, const at::Tensor& targets) const;
+
   Network& network() const { return *network_; }
   const Dataset& data() const { return data_; }
 
  private:
-  at::Tensor losses(const at::Tensor& outputs, const at::Tensor& targets) const;
-
   std::shared_ptr<Network> network_;
   Dataset data_;
   Loss loss_;

@@ -11,7 +11,8 @@ enum class RandomStream : uint64_t {
   kData = 1,
   kInitialisation = 2,
   kTraining = 3,
-  kMeasuring = 4
+  kMeasuring = 4,
+  kNoise = 16
 };
 
 /// The seed of one stream of a run: splitmix64 of the run's seed and the stream's number, so that

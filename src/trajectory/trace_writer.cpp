@@ -110,6 +110,7 @@ class TraceWriter::File {
       make_gradients();
       make_estimators(info);
       refresh_group_ = make_.group(file_, "refresh");
+      if (info.options.init == kMetaInit) make_metainit();
     } catch (...) {
       discard();
       throw;
@@ -135,6 +136,11 @@ class TraceWriter::File {
   }
 
   bool published() const { return published_; }
+
+  void add(const InitialisationStep& step) {
+    metainit_step_.append(step.step);
+    metainit_quotient_.append(step.quotient);
+  }
 
   void add(const RefreshEvent& event) {
     const auto [entry, is_new] = refreshes_.try_emplace(event.estimator);
@@ -184,9 +190,11 @@ class TraceWriter::File {
     trajectory_.clear();
     estimators_.clear();
     refreshes_.clear();
-    for (auto* series : {&trajectory_iteration_, &estimators_iteration_, &gradients_iteration_}) {
+    for (auto* series :
+         {&trajectory_iteration_, &estimators_iteration_, &gradients_iteration_, &metainit_step_}) {
       *series = {};
     }
+    metainit_quotient_ = {};
     parameter_hash_ = {};
     quantiles_ = {};
     histogram_ = {};
@@ -239,6 +247,14 @@ class TraceWriter::File {
     auto made = series<int64_t>(group, "iteration", long_name);
     check_(H5DSset_scale(made.id(), "iteration"));
     return made;
+  }
+
+  void make_metainit() {
+    const auto group = make_.group(file_, "metainit");
+    metainit_step_ = series<int64_t>(group, "step", "steps of MetaInit done");
+    check_(H5DSset_scale(metainit_step_.id(), "step"));
+    metainit_quotient_ = series_along<double>(metainit_step_.id(), group, "quotient",
+                                              "gradient quotient of a minibatch of noise");
   }
 
   void make_trajectory() {
@@ -361,6 +377,8 @@ class TraceWriter::File {
   bool published_ = false;
   Hdf5Handle file_, refresh_group_;
   Series<int64_t> trajectory_iteration_, estimators_iteration_, gradients_iteration_;
+  Series<int64_t> metainit_step_;
+  Series<double> metainit_quotient_;
   std::vector<std::pair<detail::Column<TrajectoryStep>, Series<double>>> trajectory_;
   Series<uint64_t> parameter_hash_;
   Series<double> quantiles_, histogram_, top_percent_share_;
@@ -379,6 +397,8 @@ void TraceWriter::begin(const RunInfo& info) {
   const auto target = std::filesystem::weakly_canonical(path_, error);
   file_ = std::make_unique<File>(error ? path_ : target.string(), info);
 }
+
+void TraceWriter::initialised(const InitialisationStep& step) { file_->add(step); }
 
 void TraceWriter::refreshed(const RefreshEvent& event) { file_->add(event); }
 

@@ -28,9 +28,10 @@ using Wholes = py::array_t<int64_t, py::array::c_style | py::array::forcecast>;
 using Columns = std::map<std::string, std::vector<double>>;
 
 /// Options of a sweep as text, named as on the command line.
-rf::SweepOptions resolved(const std::string& config, const Texts& options) {
-  auto resolved =
-      rf::resolve_sweep_options({.config_file = config, .options = options, .origin = ""});
+rf::SweepOptions resolved(const std::string& preset, const std::string& config,
+                          const Texts& options) {
+  auto resolved = rf::resolve_sweep_options(
+      {.preset = preset, .config_file = config, .options = options, .origin = ""});
   rf::check_sweep_options(resolved);
   return resolved;
 }
@@ -44,12 +45,13 @@ rf::SweepOptions from_config_text(const std::string& text) {
   return options;
 }
 
-bool sweep(const std::string& config, const Texts& options, py::object progress) {
+bool sweep(const std::string& preset, const std::string& config, const Texts& options,
+           py::object progress) {
   PythonSweepObserver observer(std::move(progress));
   bool complete = false;
   {
     const py::gil_scoped_release no_gil;
-    complete = !rf::run_sweep(resolved(config, options), &observer).stopped;
+    complete = !rf::run_sweep(resolved(preset, config, options), &observer).stopped;
   }
   observer.rethrow();
   return complete;
@@ -87,8 +89,8 @@ std::map<int64_t, Columns> compute(const std::string& config, const std::vector<
 /// A sweep's file for models that are computed elsewhere.
 class OpenSweep {
  public:
-  OpenSweep(const std::string& config, const Texts& options)
-      : options_(resolved(config, options)), file_(rf::open_sweep_file(options_)) {}
+  OpenSweep(const std::string& preset, const std::string& config, const Texts& options)
+      : options_(resolved(preset, config, options)), file_(rf::open_sweep_file(options_)) {}
 
   std::string config() const { return rf::config_of(options_); }
 
@@ -291,12 +293,12 @@ std::vector<std::tuple<std::string, std::string, std::string>> options() {
 void bind_rf(py::module_& module) {
   const auto no_gil = py::call_guard<py::gil_scoped_release>();
   module.def("rf_options", &options);
-  module.def("rf_sweep", &sweep, py::kw_only(), py::arg("config"), py::arg("options"),
-             py::arg("progress"));
+  module.def("rf_sweep", &sweep, py::kw_only(), py::arg("preset"), py::arg("config"),
+             py::arg("options"), py::arg("progress"));
   module.def(
       "rf_merge",
       [](const Texts& texts) {
-        const auto merged = rf::merge_sweeps(resolved("", texts));
+        const auto merged = rf::merge_sweeps(resolved("", "", texts));
         return std::pair(merged.complete, merged.models);
       },
       py::arg("options"), no_gil);
@@ -325,7 +327,8 @@ void bind_rf(py::module_& module) {
       py::arg("assignments"), py::arg("probabilities"), py::arg("gc_iterations"), py::arg("seed"));
 
   py::class_<OpenSweep>(module, "OpenSweep")
-      .def(py::init<const std::string&, const Texts&>(), py::arg("config"), py::arg("options"))
+      .def(py::init<const std::string&, const std::string&, const Texts&>(), py::arg("preset"),
+           py::arg("config"), py::arg("options"))
       .def_property_readonly("config", &OpenSweep::config)
       .def_property_readonly("groups", &OpenSweep::groups)
       .def("add", &OpenSweep::add, py::arg("model"), py::arg("columns"))

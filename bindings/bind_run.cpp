@@ -1,7 +1,9 @@
 #include "bind.h"
 #include "python_observer.h"
 
+#include "rf/presets.h"
 #include "tools/program.h"
+#include "trajectory/presets.h"
 #include "trajectory/sgd_trajectory.h"
 
 #include <memory>
@@ -56,6 +58,16 @@ std::vector<std::tuple<std::string, std::string, std::string>> run_options() {
   return described;
 }
 
+/// Name, what it reproduces, data and time of each preset.
+std::vector<std::tuple<std::string, std::string, std::string, std::string>> described(
+    const std::vector<Preset>& presets) {
+  std::vector<std::tuple<std::string, std::string, std::string, std::string>> list;
+  for (const auto& preset : presets) {
+    list.emplace_back(preset.name, preset.source, preset.data, preset.time);
+  }
+  return list;
+}
+
 }  // namespace
 
 void bind_run(py::module_& module) {
@@ -63,6 +75,8 @@ void bind_run(py::module_& module) {
              py::arg("options"), py::arg("progress"));
   module.def("program", &program, py::arg("arguments"), py::arg("progress") = py::none());
   module.def("run_options", &run_options);
+  module.def("run_presets", [] { return described(presets()); });
+  module.def("rf_presets", [] { return described(rf::presets()); });
 }
 
 }  // namespace gradist::python

@@ -14,7 +14,8 @@ namespace gradist::python {
 
 /// Long work as Python sees it: a progress object (or None) with
 ///
-///   begin(total)   logged(iteration, train_loss)   progressed(done)   end()
+///   begin(total)   initialised(step, steps, quotient)   logged(iteration, train_loss)
+///   progressed(done)   end()
 ///
 /// and Ctrl-C, which ends the work cleanly. An exception of Python's, KeyboardInterrupt among them,
 /// is kept and thrown by `rethrow` when the work has ended. Takes the GIL by itself, a few times a
@@ -70,6 +71,9 @@ class PythonObserver final : public Observer {
   explicit PythonObserver(py::object progress) : python_(std::move(progress)) {}
 
   void begin(const RunInfo& info) override { python_.tell("begin", info.options.iterations); }
+  void initialised(const InitialisationStep& step) override {
+    python_.tell("initialised", step.step, step.steps, step.quotient);
+  }
   void logged(const TrajectoryStep& step) override {
     python_.tell("logged", step.iteration, step.train_loss);
   }

@@ -5,6 +5,7 @@
 
 // How a struct of options names, documents and checks its fields.
 #include "options.h"
+#include "preset.h"
 
 // Per-example gradients: recorded by a tape, kept in factors, never formed where that costs more.
 #include "gradients/check.h"
@@ -41,6 +42,7 @@
 #include "models/lenet.h"
 #include "models/linear_model.h"
 #include "models/losses.h"
+#include "models/metainit.h"
 #include "models/mlp.h"
 #include "models/network.h"
 #include "models/network_source.h"
@@ -69,6 +71,7 @@
 // A measured run of SGD, and its trace.
 #include "trajectory/network_of_run.h"
 #include "trajectory/observer.h"
+#include "trajectory/presets.h"
 #include "trajectory/run_options.h"
 #include "trajectory/sgd_trajectory.h"
 #include "trajectory/trace_reader.h"

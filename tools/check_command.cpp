@@ -70,6 +70,7 @@ GradientCheck check(const CheckOptions& options) {
                     ", must be <= ", data.train.size(), ", the number of training examples");
   const auto type = options.precision == "float64" ? at::kDouble : at::kFloat;
   const auto source = network_of_run(options.run, data.train, type);
+  scale_initial_weights(options.run, *source);
   return check_gradients(*source, at::arange(options.examples, at::kLong));
 }
 

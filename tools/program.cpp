@@ -69,7 +69,7 @@ int dispatch(const std::vector<std::string>& arguments, const ProgramFaces& face
   } else if (command == "--version") {
     faces.out << "gradist " << GRADIST_VERSION << '\n';
   } else if (command == "--list-presets") {
-    faces.out << detail::preset_list();
+    faces.out << detail::all_presets();
   } else {
     TORCH_CHECK_VALUE(
         false, command,

@@ -40,6 +40,13 @@ bool PlainProgress::due() {
   return true;
 }
 
+void PlainProgress::initialised(const InitialisationStep& step) {
+  if (due() || step.step == 0 || step.step == step.steps) {
+    stream_ << "MetaInit step " << step.step << " of " << step.steps << ", gradient quotient "
+            << detail::significant(step.quotient) << std::endl;
+  }
+}
+
 // A refresh or a measurement of a large data set takes minutes in which no step is made.
 void PlainProgress::refreshed(const RefreshEvent& event) {
   if (due()) {

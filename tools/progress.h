@@ -16,6 +16,7 @@ class PlainProgress final : public Observer {
   explicit PlainProgress(std::ostream& stream);
 
   void begin(const RunInfo& info) override;
+  void initialised(const InitialisationStep& step) override;
   void refreshed(const RefreshEvent& event) override;
   void logged(const TrajectoryStep& step) override;
   void progressed(int64_t iteration, int64_t total) override;

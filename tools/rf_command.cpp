@@ -26,23 +26,26 @@ constexpr const char* kHelpHead =
   gradist rf --merge part1.h5,part2.h5 --out sweep.h5
   gradist rf --resume --out sweep.h5             what a stopped or killed sweep still lacks
 
-Later ones win: defaults, --config, options. Defaults stand in [brackets].
+Later ones win: defaults, --preset, --config, options. Defaults stand in [brackets].
 )";
 
 constexpr const char* kHelpTail = R"(
 Program
+  --preset TEXT             named settings, see --list-presets
   --config FILE             options from a TOML file, names as here: lr = [0.1, 0.01]
   --print-config            check everything, print the options as TOML that reruns it, and stop
+  --list-presets            print the presets, and stop
   --quiet                   print nothing but errors
   --help                    print this, and stop
 )";
 
 CommandLine read_rf_line(const std::vector<std::string>& arguments) {
   SweepOptions defaults;
-  return read_command_line(
-      arguments,
-      {.command = "gradist rf", .switches = {"help", "print-config", "quiet"}, .texts = {"config"}},
-      list_options(defaults));
+  return read_command_line(arguments,
+                           {.command = "gradist rf",
+                            .switches = {"help", "list-presets", "print-config", "quiet"},
+                            .texts = {"preset", "config"}},
+                           list_options(defaults));
 }
 
 std::string help() {
@@ -114,8 +117,12 @@ int rf_command(const std::vector<std::string>& arguments, const ProgramFaces& fa
     faces.out << help();
     return kDone;
   }
-  const SweepOptions options =
-      rf::resolve_sweep_options({.config_file = line.text("config"), .options = line.options});
+  if (line.has("list-presets")) {
+    faces.out << all_presets();
+    return kDone;
+  }
+  const SweepOptions options = rf::resolve_sweep_options(
+      {.preset = line.text("preset"), .config_file = line.text("config"), .options = line.options});
   rf::check_sweep_options(options);
   if (line.has("print-config")) {
     faces.out << rf::to_toml(options, /*with_docs=*/true);

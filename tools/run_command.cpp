@@ -119,7 +119,7 @@ int run_command(const std::vector<std::string>& arguments, const ProgramFaces& f
     return kDone;
   }
   if (line.has("list-presets")) {
-    faces.out << preset_list();
+    faces.out << all_presets();
     return kDone;
   }
   const RunOptions options = resolve_run_options(

@@ -1,6 +1,7 @@
 #include "tools/text.h"
 
-#include "trajectory/run_options.h"
+#include "rf/presets.h"
+#include "trajectory/presets.h"
 
 #include <algorithm>
 #include <cctype>
@@ -139,13 +140,18 @@ std::string python_text(const std::string& path) {
   return quoted + "\"";
 }
 
-std::string preset_list() {
+std::string preset_list(const std::vector<Preset>& presets) {
   std::string text;
-  for (const auto& preset : presets()) {
-    text += preset.name + std::string(preset.name.size() < 18 ? 20 - preset.name.size() : 2, ' ') +
-            wrapped(preset.description, 20);
+  for (const auto& preset : presets) {
+    text += preset.name + "\n    " + wrapped(preset.source, 4) + "    " +
+            wrapped("data " + preset.data + "; time " + preset.time, 4);
   }
   return text;
+}
+
+std::string all_presets() {
+  return "gradist run --preset NAME\n\n" + preset_list(presets()) +
+         "\ngradist rf --preset NAME\n\n" + preset_list(rf::presets());
 }
 
 std::string option_help(const OptionList& options) {

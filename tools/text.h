@@ -1,6 +1,7 @@
 #pragma once
 
 #include "options.h"
+#include "preset.h"
 #include "trajectory/trace_reader.h"
 
 #include <cstdint>
@@ -21,8 +22,11 @@ std::string counted(int64_t number, const std::string& thing);
 std::string shell_word(const std::string& path);
 std::string python_text(const std::string& path);
 
-/// The presets, a line or two each.
-std::string preset_list();
+/// Presets: what each reproduces, what it needs, how long it takes.
+std::string preset_list(const std::vector<Preset>& presets);
+
+/// The presets of `gradist run` and those of `gradist rf`.
+std::string all_presets();
 
 /// Options under their headings: name, meaning, rule and default.
 std::string option_help(const OptionList& options);

@@ -56,6 +56,9 @@ def from_trace(trace: Trace) -> xarray.Dataset:
         for name in trace.drift:
             if name != "iteration":
                 variables[f"drift_{name}"] = (("drift_iteration",), trace.drift[name])
+    if trace.metainit is not None:
+        coordinates["metainit_step"] = trace.metainit.step
+        variables["metainit_quotient"] = (("metainit_step",), trace.metainit.quotient)
     return xarray.Dataset(variables, coordinates, trace.attributes)
 
 

@@ -19,6 +19,9 @@ class ProgressBar:
 
         self._bar = auto.tqdm(total=total, unit=self._unit, dynamic_ncols=True)
 
+    def initialised(self, step: int, steps: int, quotient: float) -> None:
+        self._bar.set_postfix_str(f"MetaInit {step}/{steps}, quotient={quotient:.3g}")
+
     def logged(self, iteration: int, train_loss: float) -> None:
         self._bar.set_postfix(loss=f"{train_loss:.3g}", refresh=False)
         self.progressed(iteration)

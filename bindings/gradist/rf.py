@@ -125,10 +125,11 @@ def moments(
         )
 
 
-def sweep(*, config: str | os.PathLike[str] = "", progress: bool = True, client: Any = None, **options: Any) -> Sweep:
+def sweep(*, preset: str = "", config: str | os.PathLike[str] = "", progress: bool = True, client: Any = None, **options: Any) -> Sweep:
     """Trains a student for every point of a grid, measures the gradient estimators on the way, and returns the sweep.
 
     Args:
+        preset: named settings, those of `gradist --list-presets` for `gradist rf`.
         config: a TOML file with options.
         progress: whether to show a progress bar.
         client: a `dask.distributed.Client`; its workers then compute the models, and this process writes them. A worker
@@ -158,9 +159,9 @@ def sweep(*, config: str | os.PathLike[str] = "", progress: bool = True, client:
     try:
         with _python_words():
             if client is None:
-                _core.rf_sweep(config=os.fsencode(config or ""), options=texts, progress=bar)
+                _core.rf_sweep(preset=preset, config=os.fsencode(config or ""), options=texts, progress=bar)
             else:
-                _sweep_on(client, os.fsencode(config or ""), texts, bar)
+                _sweep_on(client, preset, os.fsencode(config or ""), texts, bar)
     finally:
         if bar is not None:
             bar.end()
@@ -298,11 +299,11 @@ def _axes_of(dataset: h5py.Dataset, first: int) -> list[str]:
     return [dataset.dims[axis][0].name.strip("/") for axis in range(first, dataset.ndim)]
 
 
-def _sweep_on(client: Any, config: bytes, texts: list[tuple[str, bytes]], bar: ProgressBar | None) -> None:
+def _sweep_on(client: Any, preset: str, config: bytes, texts: list[tuple[str, bytes]], bar: ProgressBar | None) -> None:
     """Computes what a sweep lacks on the workers of a Dask cluster and writes each task's models as they come."""
     from distributed import as_completed
 
-    opened = _core.OpenSweep(config, texts)
+    opened = _core.OpenSweep(preset, config, texts)
     try:
         groups = opened.groups
         workers = max(1, len(client.scheduler_info()["workers"]))

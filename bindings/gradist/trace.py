@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
 
-__all__ = ["DriftSeries", "EstimatorSeries", "GradientSeries", "RefreshSeries", "Trace", "TrajectorySeries", "open"]
+__all__ = [
+    "DriftSeries",
+    "EstimatorSeries",
+    "GradientSeries",
+    "MetaInitSeries",
+    "RefreshSeries",
+    "Trace",
+    "TrajectorySeries",
+    "open",
+]
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -167,6 +176,13 @@ class DriftSeries(_Group):
     curvature = _Column("||mean of g_i - g~_i over a minibatch|| / ||theta - theta~||, [D]")
 
 
+class MetaInitSeries(_Group):
+    """How MetaInit scaled the initial weights, one value a step. S steps."""
+
+    step = _Column("steps done, 0 to S, [S + 1]")
+    quotient = _Column("gradient quotient of a minibatch of noise, [S + 1]")
+
+
 class Trace(Mapping[str, EstimatorSeries]):
     """A trace file. `trace["svrg"].average_variance` is an array with one value a log point.
 
@@ -272,6 +288,13 @@ class Trace(Mapping[str, EstimatorSeries]):
         return self._cached("drift", lambda: DriftSeries(self, "drift"))
 
     @property
+    def metainit(self) -> MetaInitSeries | None:
+        """What MetaInit did before the first step; None for a run with another `init`."""
+        if not self._datasets("metainit"):
+            return None
+        return self._cached("metainit", lambda: MetaInitSeries(self, "metainit"))
+
+    @property
     def refreshes(self) -> dict[str, RefreshSeries]:
         """What the refreshes made, for each estimator that has some."""
         return {name: self._refresh_series(name) for name in self._groups("refresh")}
@@ -356,11 +379,10 @@ class Trace(Mapping[str, EstimatorSeries]):
             return np.asarray(dataset[: self._rows(name)] if _grows(dataset) else dataset[()])
 
     def _rows(self, name: str) -> int:
-        """Log points, refreshes of an estimator, or rows of the drift that are complete in every dataset."""
+        """Log points, refreshes of an estimator, rows of the drift or steps of MetaInit that are complete in every dataset."""
         parts = name.split("/")
-        groups: tuple[str, ...] = ("trajectory", "estimators", "gradients")
-        if parts[0] in ("refresh", "drift"):
-            groups = ("/".join(parts[:2]),) if parts[0] == "refresh" else ("drift",)
+        alone = {"refresh": ("/".join(parts[:2]),), "drift": ("drift",), "metainit": ("metainit",)}
+        groups = alone.get(parts[0], ("trajectory", "estimators", "gradients"))
         return self._cached(f"rows of {groups[0]}", lambda: min(self._lengths(groups), default=0))
 
     def _lengths(self, groups: tuple[str, ...]) -> list[int]:

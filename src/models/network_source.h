@@ -59,12 +59,13 @@ class NetworkSource final : public GradientSource {
   /// stays bounded.
   Evaluation evaluate(const Dataset& data) const;
 
+  /// Losses [B] of outputs [B, C], label smoothing included.
+  at::Tensor losses(const at::Tensor& outputs, const at::Tensor& targets) const;
+
   Network& network() const { return *network_; }
   const Dataset& data() const { return data_; }
 
  private:
-  at::Tensor losses(const at::Tensor& outputs, const at::Tensor& targets) const;
-
   /// Outputs for the examples `rows`, transformed and with their masks.
   at::Tensor outputs_of(const at::Tensor& rows, Tape* tape = nullptr);
   void set_masks(const at::Tensor& rows);

@@ -1,5 +1,6 @@
 #include "rf/sweep_options.h"
 
+#include "rf/presets.h"
 #include "rf/sweep_file.h"
 
 #include <c10/util/Exception.h>
@@ -187,8 +188,12 @@ std::vector<int64_t> models_of_shard(const SweepOptions& options) {
 SweepOptions resolve_sweep_options(const SweepRequest& request) {
   const auto with_request = [&](SweepOptions options) {
     OptionList list = list_options(options);
-    const auto chosen =
-        set_from_request(list, request.config_file, request.options, request.origin);
+    std::vector<std::string> chosen;
+    if (!request.preset.empty()) {
+      chosen = set_from_preset(list, find_preset(presets(), request.preset, request.origin));
+    }
+    const auto names = set_from_request(list, request.config_file, request.options, request.origin);
+    chosen.insert(chosen.end(), names.begin(), names.end());
     imply_measure(options.protocol, chosen, options.measure);
     return options;
   };

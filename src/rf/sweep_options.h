@@ -90,15 +90,17 @@ std::vector<FeatureGroup> grouped(const SweepOptions& options, const std::vector
 /// together as far as they can.
 std::vector<int64_t> models_of_shard(const SweepOptions& options);
 
-/// What a user asked for: a config file (may be empty) and single options as text.
+/// What a user asked for: a preset and a config file (either may be empty) and single options as
+/// text.
 struct SweepRequest {
+  std::string preset;
   std::string config_file;
   std::vector<std::pair<std::string, std::string>> options;
   OptionOrigin origin = "--";
 };
 
-/// Defaults < config file < single options, each checked by its rule. With `resume`, the options of
-/// the sweep that is there come in place of the defaults.
+/// Defaults < preset < config file < single options, each checked by its rule. With `resume`, the
+/// options of the sweep that is there come in place of the defaults.
 SweepOptions resolve_sweep_options(const SweepRequest& request);
 
 /// Checks what one option cannot know alone, before any work.

@@ -22,4 +22,11 @@ std::unique_ptr<NetworkSource> network_of_run(const RunOptions& options, const D
                                          batch_norm_policy_by_name(options.batch_norm));
 }
 
+void scale_initial_weights(const RunOptions& options, const NetworkSource& source,
+                           const MetaInitWatcher& watch) {
+  if (options.init != kMetaInit) return;
+  auto generator = stream_generator(options.seed, RandomStream::kNoise);
+  metainit(source, metainit_options(options), generator, watch);
+}
+
 }  // namespace gradist

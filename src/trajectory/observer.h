@@ -15,6 +15,9 @@ class Observer {
   /// Once, when options, data and network have passed their checks.
   virtual void begin(const RunInfo& /*info*/) {}
 
+  /// With `init = metainit`: before each of its steps and after the last one.
+  virtual void initialised(const InitialisationStep& /*step*/) {}
+
   /// After each estimator's refresh; at iteration 0 before the first log point.
   virtual void refreshed(const RefreshEvent& /*event*/) {}
 

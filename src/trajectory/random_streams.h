@@ -13,7 +13,8 @@ enum class RandomStream : uint64_t {
   kTraining = 3,
   kMeasuring = 4,
   kTransforms = 5,  ///< augmentation
-  kDropout = 6
+  kDropout = 6,
+  kNoise = 16
 };
 
 /// The seed of one stream of a run: splitmix64 of the run's seed and the stream's number, so that

@@ -2,6 +2,7 @@
 
 #include "storage/output_place.h"
 #include "trajectory/device.h"
+#include "trajectory/presets.h"
 #include "trajectory/random_streams.h"
 
 #include <c10/util/Exception.h>
@@ -30,17 +31,6 @@ std::optional<Duplicates> parse_duplicates(const std::string& text) {
   const bool valid = complete && comma == ',' && duplicates.points >= 1 &&
                      duplicates.fraction > 0 && duplicates.fraction < 1;
   return valid ? std::optional(duplicates) : std::nullopt;
-}
-
-const Preset& find_preset(const std::string& name, const OptionOrigin& origin) {
-  std::string names;
-  for (const auto& preset : presets()) {
-    if (preset.name == name) {
-      return preset;
-    }
-    names += (names.empty() ? "" : "|") + preset.name;
-  }
-  TORCH_CHECK_VALUE(false, origin, "preset = ", name, ", must be one of ", names);
 }
 
 /// Refuses `name = value`, in the words all errors of options have.
@@ -115,10 +105,32 @@ void check_drift(const RunOptions& options) {
   }
 }
 
+/// MetaInit looks for norms of weights between which there is something that is not linear.
+void check_metainit(const RunOptions& options) {
+  if (options.init != kMetaInit) return;
+  const std::string rule = "must be torch or he ";
+  if (options.model == "logistic" || options.model == "linear") {
+    refuse("init", kMetaInit, rule + "for " + options.model + ", which has no hidden layers");
+  }
+  if (options.norm != "none") {
+    refuse("init", kMetaInit,
+           rule + "where norm = " + options.norm + ", which takes the norms of weights away");
+  }
+}
+
 }  // namespace
 
 bool takes_snapshot(const std::string& estimator) {
   return estimator.find("svrg") != std::string::npos;
+}
+
+const std::vector<std::string>& run_initialisation_names() {
+  static const auto names = [] {
+    auto list = initialisation_names();
+    list.emplace_back(kMetaInit);
+    return list;
+  }();
+  return names;
 }
 
 const std::vector<std::string>& measure_names() {
@@ -133,29 +145,6 @@ const std::vector<std::string>& driver_names() {
     return list;
   }();
   return names;
-}
-
-const std::vector<Preset>& presets() {
-  static const std::vector<Preset> table = {
-      {"faghri-mnist-mlp",
-       "[Faghri20] Table 2 and appendix C.1, row MNIST: Figs. 3a and 3d; needs --data-dir with the "
-       "four MNIST files",
-       R"(
-data = "mnist"
-model = "mlp"
-hidden = [1024, 1024]
-estimator = ["sg-b", "sg-2b", "svrg", "gc"]
-batch-size = 128
-iterations = 50000
-log-every = 500
-draws = 50
-refresh-every = 2000
-gc-iterations = 10
-lr = 0.02
-weight-decay = 5e-4
-momentum = 0.5
-)"}};
-  return table;
 }
 
 Rule<std::string> duplicates_rule() {
@@ -176,8 +165,7 @@ RunOptions resolve_run_options(const RunRequest& request) {
   OptionList list = list_options(options);
   std::vector<std::string> chosen;
   if (!request.preset.empty()) {
-    const Preset& preset = find_preset(request.preset, request.origin);
-    chosen = set_from_toml(list, preset.overrides, "preset " + preset.name);
+    chosen = set_from_preset(list, find_preset(presets(), request.preset, request.origin));
   }
   const auto names = set_from_request(list, request.config_file, request.options, request.origin);
   chosen.insert(chosen.end(), names.begin(), names.end());
@@ -212,6 +200,7 @@ void check_run_options(const RunOptions& options) {
   }
   check_batch_norm(options);
   check_drift(options);
+  check_metainit(options);
   validate(data_options(options));
   validate(model_options(options));
   validate(estimator_options(options).gc_steps);
@@ -269,7 +258,7 @@ ModelOptions model_options(const RunOptions& options) {
   model.activation = options.activation;
   model.norm = options.norm;
   model.dropout = options.dropout;
-  model.init = options.init;
+  model.init = options.init == kMetaInit ? "torch" : options.init;
   return model;
 }
 
@@ -304,6 +293,13 @@ MeasureOptions measure_options(const RunOptions& options) {
   measure.faghri = options.protocol == "faghri";
   measure.max_memory = options.max_memory.bytes;
   return measure;
+}
+
+MetaInitOptions metainit_options(const RunOptions& options) {
+  MetaInitOptions metainit;
+  metainit.steps = options.metainit_steps;
+  metainit.batch_size = options.batch_size;
+  return metainit;
 }
 
 std::string to_toml(const RunOptions& options, bool with_docs) {

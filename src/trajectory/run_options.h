@@ -9,6 +9,7 @@
 #include "models/activation.h"
 #include "models/batch_norm_policy.h"
 #include "models/initialisation.h"
+#include "models/metainit.h"
 #include "models/network.h"
 #include "options.h"
 
@@ -43,6 +44,7 @@ struct RunOptions {
   std::string norm = "none";
   double dropout = 0;
   std::string init = "torch";
+  int64_t metainit_steps = 200;
   double label_smoothing = 0;
 
   int64_t iterations = 2000;
@@ -92,15 +94,6 @@ struct RunOptions {
   static void fields(Self& self, Visitor&& visit);
 };
 
-/// A named set of options: what it reproduces, what it needs, and what it changes, in TOML.
-struct Preset {
-  std::string name;
-  std::string description;
-  std::string overrides;
-};
-
-const std::vector<Preset>& presets();
-
 /// What a user asked for: a preset and a config file (either may be empty) and single options as
 /// text.
 struct RunRequest {
@@ -127,12 +120,18 @@ DataOptions data_options(const RunOptions& options);
 ModelOptions model_options(const RunOptions& options);
 EstimatorOptions estimator_options(const RunOptions& options);
 MeasureOptions measure_options(const RunOptions& options);
+MetaInitOptions metainit_options(const RunOptions& options);
 
 /// The options as TOML: the trace's `config`, and what --print-config prints.
 std::string to_toml(const RunOptions& options, bool with_docs = false);
 
 /// Whether an estimator, by its name, has a snapshot.
 bool takes_snapshot(const std::string& estimator);
+
+/// The name for `init` under which weights are drawn as torch does and then scaled by MetaInit, and
+/// all names: those of initialisation_names() and this.
+inline constexpr const char* kMetaInit = "metainit";
+const std::vector<std::string>& run_initialisation_names();
 
 /// Names of the ways to measure.
 const std::vector<std::string>& measure_names();
@@ -184,8 +183,11 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
         one_of(norm_names()));
   visit({"dropout", "probability of dropout before each linear layer but a first one", model},
         self.dropout, in_half_open(0.0, 1.0));
-  visit({"init", "how parameters are drawn: torch's default, or He's", model}, self.init,
-        one_of(initialisation_names()));
+  visit({"init", "how parameters are drawn: torch's default, He's, or torch's scaled by MetaInit",
+         model},
+        self.init, one_of(run_initialisation_names()));
+  visit({"metainit-steps", "steps of --init metainit, each on a minibatch of noise", model},
+        self.metainit_steps, at_least<int64_t>(1));
   visit({"label-smoothing", "mixed into the targets of the cross entropy", model},
         self.label_smoothing, in_half_open(0.0, 1.0));
 

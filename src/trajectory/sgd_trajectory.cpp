@@ -126,6 +126,14 @@ class Loop {
   }
 
   void walk() {
+    scale_initial_weights(options_, network_source_, [this](int64_t step, double quotient) {
+      for (auto* observer : observers_) {
+        observer->initialised({step, options_.metainit_steps, quotient});
+      }
+      if (wants_stop()) {
+        throw detail::RunStopped();
+      }
+    });
     look();
     while (result_.iterations < options_.iterations) {
       step();

@@ -114,6 +114,7 @@ class TraceWriter::File {
       if (info.options.drift_every > 0) {
         make_drift();
       }
+      if (info.options.init == kMetaInit) make_metainit();
     } catch (...) {
       discard();
       throw;
@@ -139,6 +140,11 @@ class TraceWriter::File {
   }
 
   bool published() const { return published_; }
+
+  void add(const InitialisationStep& step) {
+    metainit_step_.append(step.step);
+    metainit_quotient_.append(step.quotient);
+  }
 
   void add(const RefreshEvent& event) {
     const auto [entry, is_new] = refreshes_.try_emplace(event.estimator);
@@ -198,9 +204,10 @@ class TraceWriter::File {
     refreshes_.clear();
     drift_.clear();
     for (auto* series : {&trajectory_iteration_, &estimators_iteration_, &gradients_iteration_,
-                         &drift_iteration_, &since_snapshot_}) {
+                         &drift_iteration_, &since_snapshot_, &metainit_step_}) {
       *series = {};
     }
+    metainit_quotient_ = {};
     parameter_hash_ = {};
     quantiles_ = {};
     histogram_ = {};
@@ -253,6 +260,14 @@ class TraceWriter::File {
     auto made = series<int64_t>(group, "iteration", long_name);
     check_(H5DSset_scale(made.id(), "iteration"));
     return made;
+  }
+
+  void make_metainit() {
+    const auto group = make_.group(file_, "metainit");
+    metainit_step_ = series<int64_t>(group, "step", "steps of MetaInit done");
+    check_(H5DSset_scale(metainit_step_.id(), "step"));
+    metainit_quotient_ = series_along<double>(metainit_step_.id(), group, "quotient",
+                                              "gradient quotient of a minibatch of noise");
   }
 
   void make_trajectory() {
@@ -396,6 +411,8 @@ class TraceWriter::File {
   bool published_ = false;
   Hdf5Handle file_, refresh_group_;
   Series<int64_t> trajectory_iteration_, estimators_iteration_, gradients_iteration_;
+  Series<int64_t> metainit_step_;
+  Series<double> metainit_quotient_;
   std::vector<std::pair<detail::Column<TrajectoryStep>, Series<double>>> trajectory_;
   Series<int64_t> drift_iteration_, since_snapshot_;
   std::vector<std::pair<detail::Column<DriftStep>, Series<double>>> drift_;
@@ -416,6 +433,8 @@ void TraceWriter::begin(const RunInfo& info) {
   const auto target = std::filesystem::weakly_canonical(path_, error);
   file_ = std::make_unique<File>(error ? path_ : target.string(), info);
 }
+
+void TraceWriter::initialised(const InitialisationStep& step) { file_->add(step); }
 
 void TraceWriter::refreshed(const RefreshEvent& event) { file_->add(event); }
 

@@ -19,6 +19,7 @@ inline constexpr int64_t kTraceSchemaVersion = 1;
 ///   <name>/layers/<parameter>/average_variance /refresh     <name>/iteration [R],
 ///   gradient_evaluations [R], seconds [R]; for clusters assignments [R, N] int32, sizes
 ///                [R, K], objective [R, n] padded with NaN
+///   /metainit    step [S + 1], quotient [S + 1]; only with `init = metainit` of S steps
 ///   /gradients   squared_norm_quantiles [T, 21] at 0, 5, ..., 100 %, squared_norm_histogram [T,
 ///   64] and its edges [65],
 ///                fixed at 10^-16, 10^-15.5, ..., 10^16; what lies outside counts in the first or
@@ -38,6 +39,7 @@ class TraceWriter final : public Observer {
   TraceWriter& operator=(const TraceWriter&) = delete;
 
   void begin(const RunInfo& info) override;
+  void initialised(const InitialisationStep& step) override;
   void refreshed(const RefreshEvent& event) override;
   void logged(const TrajectoryStep& step) override;
   void drifted(const DriftStep& step) override;

@@ -23,6 +23,13 @@ struct RunInfo {
   int64_t log_points = 0;  ///< T measured points, if nothing stops the run
 };
 
+/// How far MetaInit is with the initial weights (models/metainit.h).
+struct InitialisationStep {
+  int64_t step = 0;   ///< done so far, of
+  int64_t steps = 0;  ///< so many
+  double quotient = kUndefined;
+};
+
 /// What a refresh made: snapshot or clusters.
 struct RefreshEvent {
   std::string estimator;

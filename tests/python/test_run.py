@@ -115,6 +115,18 @@ def test_the_way_from_a_snapshot(tmp_path):
     assert exact["svrg"].variance_ratio[0] > 0, "each pass has transforms of its own"
 
 
+def test_metainit_is_in_the_trace_and_repeated_bit_for_bit():
+    first, again = (gradist.run(**SMALL_RUN, init="metainit", metainit_steps=5) for _ in range(2))
+    assert first.metainit.step.tolist() == [0, 1, 2, 3, 4, 5]
+    assert first.metainit.quotient[-1] < first.metainit.quotient[0]
+    np.testing.assert_array_equal(first.metainit.quotient, again.metainit.quotient)
+    np.testing.assert_array_equal(first.to_xarray().metainit_quotient, first.metainit.quotient)
+    np.testing.assert_array_equal(first.trajectory.parameter_hash, again.trajectory.parameter_hash)
+    assert gradist.run(**SMALL_RUN).metainit is None
+    with pytest.raises(ValueError, match="init = metainit, must be torch or he for logistic, which has no hidden layers"):
+        gradist.run(**SMALL_RUN, model="logistic", init="metainit")
+
+
 def test_a_preset_and_a_config_file_come_before_options(tmp_path):
     (tmp_path / "run.toml").write_text("batch-size = 32\nlr = 0.5\n")
     trace = gradist.run(config=tmp_path / "run.toml", **SMALL_RUN)

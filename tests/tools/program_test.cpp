@@ -276,7 +276,14 @@ TEST_F(ProgramTest, HelpTeachesEveryOption) {
     EXPECT_THAT(program(words).out, HasSubstr("gradist run"));
   }
   EXPECT_THAT(program({"--list-presets"}).out, HasSubstr("faghri-mnist-mlp"));
-  EXPECT_EQ(program({"run", "--list-presets"}).out, program({"--list-presets"}).out);
+  EXPECT_THAT(program({"--list-presets"}).out,
+              AllOf(HasSubstr("gradist run --preset"), HasSubstr("gradist rf --preset"),
+                    HasSubstr("faghri-rf"), HasSubstr("defazio-lenet5:small"),
+                    HasSubstr("apostolov-cifar100-resnet101-metainit"), HasSubstr("Fig. 4.14"),
+                    HasSubstr("time 1 min")));
+  for (const char* command : {"run", "rf"}) {
+    EXPECT_EQ(program({command, "--list-presets"}).out, program({"--list-presets"}).out);
+  }
   EXPECT_THAT(program({"--version"}).out, StartsWith("gradist "));
 }
 

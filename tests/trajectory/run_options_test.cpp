@@ -2,16 +2,21 @@
 
 #include "data/files.h"
 #include "support/value_error.h"
+#include "trajectory/presets.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <set>
 
 namespace gradist {
 namespace {
 
 using test::refusal;
+using ::testing::AllOf;
+using ::testing::EndsWith;
+using ::testing::StartsWith;
 
 RunOptions resolved(std::vector<std::pair<std::string, std::string>> options,
                     const std::string& preset = "", const std::string& config = "") {
@@ -27,6 +32,53 @@ TEST(RunOptionsTest, LaterSourcesWin) {
   EXPECT_EQ(options.draws, 7) << "config file";
   EXPECT_EQ(options.momentum, 0.5) << "preset";
   EXPECT_EQ(options.seed, RunOptions().seed) << "default";
+}
+
+TEST(RunOptionsTest, EveryPresetIsARun) {
+  std::set<std::string> names;
+  for (const Preset& preset : presets()) {
+    EXPECT_TRUE(names.insert(preset.name).second) << preset.name << " is there twice";
+    EXPECT_FALSE(preset.source.empty() || preset.data.empty() || preset.time.empty())
+        << preset.name;
+    const RunOptions options = resolved({{"out", ""}}, preset.name);
+    EXPECT_EQ(refusal([&] { check_run_options(options); }), "") << preset.name;
+  }
+}
+
+TEST(RunOptionsTest, SmallPresetsAreThoseOfPaperScaleButForSizes) {
+  const RunOptions paper = resolved({}, "faghri-cifar10-corrupt-labels");
+  const RunOptions small = resolved({}, "faghri-cifar10-corrupt-labels:small");
+  EXPECT_EQ(paper.label_corruption, 0.1);
+  EXPECT_EQ(small.label_corruption, 0.1);
+  EXPECT_EQ(paper.iterations, 80000);
+  EXPECT_EQ(small.iterations, 400);
+  EXPECT_EQ(small.lr, paper.lr);
+}
+
+TEST(RunOptionsTest, MetaInitIsDrawnAsTorchDoesAndNeedsHiddenLayersWithoutBatchNorm) {
+  const auto options = resolved({{"init", "metainit"}, {"metainit-steps", "7"}});
+  EXPECT_EQ(model_options(options).init, "torch");
+  EXPECT_EQ(metainit_options(options).steps, 7);
+  EXPECT_EQ(metainit_options(options).batch_size, 64);
+  EXPECT_EQ(metainit_options(options).lr, 0.1);
+  EXPECT_EQ(metainit_options(options).momentum, 0.9);
+  EXPECT_EQ(metainit_options(options).epsilon, 1e-5);
+  const auto refused = [](std::vector<std::pair<std::string, std::string>> others) {
+    others.emplace_back("init", "metainit");
+    others.emplace_back("out", "");
+    return refusal([&] { check_run_options(resolved(std::move(others))); });
+  };
+  EXPECT_EQ(refused({}), "");
+  EXPECT_EQ(refused({{"model", "logistic"}}),
+            "init = metainit, must be torch or he for logistic, which has no hidden layers");
+  EXPECT_EQ(refused({{"model", "resnet8"}, {"norm", "batch"}}),
+            "init = metainit, must be torch or he where norm = batch, which takes the norms of "
+            "weights away");
+  EXPECT_EQ(refused({{"metainit-steps", "0"}}), "--metainit-steps = 0, must be >= 1");
+  EXPECT_EQ(refusal([] {
+              resolved({{"init", "meta"}});
+            }),
+            "--init = meta, must be one of torch|he|metainit");
 }
 
 TEST(RunOptionsTest, PresetIsTableTwosRow) {
@@ -79,8 +131,9 @@ TEST(RunOptionsTest, RefusesFilesThatAreNone) {
             "--config = " + missing + ", must be a readable TOML file");
   EXPECT_EQ(refusal([&] { resolved({}, "", folder.string()); }),
             "--config = " + folder.string() + ", must be a readable TOML file");
-  EXPECT_EQ(refusal([] { resolved({}, "faghri"); }),
-            "--preset = faghri, must be one of faghri-mnist-mlp");
+  EXPECT_THAT(refusal([] { resolved({}, "faghri"); }),
+              AllOf(StartsWith("--preset = faghri, must be one of faghri-mnist-mlp|faghri-cifar10"),
+                    EndsWith("-metainit, each also with :small"), test::is_one_line()));
 }
 
 TEST(RunOptionsTest, RefusesConfigsWithoutEnd) {

@@ -3,7 +3,10 @@
 #include "data/files.h"
 #include "models/network_source.h"
 #include "support/value_error.h"
+#include "trajectory/device.h"
 #include "trajectory/epoch_sampler.h"
+#include "trajectory/network_of_run.h"
+#include "trajectory/parameter_hash.h"
 #include "trajectory/random_streams.h"
 
 #include <ATen/ops/full.h>
@@ -33,6 +36,11 @@ RunOptions small_run() {
 class Recorder : public Observer {
  public:
   void begin(const RunInfo& info) override { lines.push_back("begin " + info.model); }
+  void initialised(const InitialisationStep& step) override {
+    lines.push_back("metainit " + std::to_string(step.step) + " of " + std::to_string(step.steps));
+    quotients.push_back(step.quotient);
+    scaled = step.step;
+  }
   void refreshed(const RefreshEvent& event) override {
     lines.push_back("refresh " + event.estimator + " " + std::to_string(event.iteration));
   }
@@ -42,7 +50,7 @@ class Recorder : public Observer {
   }
   void drifted(const DriftStep& step) override { drift.push_back(step); }
   void progressed(int64_t iteration, int64_t) override { done = iteration; }
-  bool wants_stop() override { return done >= stop_after; }
+  bool wants_stop() override { return done >= stop_after || scaled >= stop_after; }
   void end() override { lines.emplace_back("end"); }
 
   std::vector<uint64_t> hashes() const {
@@ -56,7 +64,8 @@ class Recorder : public Observer {
   std::vector<std::string> lines;
   std::vector<TrajectoryStep> steps;
   std::vector<DriftStep> drift;
-  int64_t done = 0;
+  std::vector<double> quotients;
+  int64_t done = 0, scaled = 0;
   int64_t stop_after = std::numeric_limits<int64_t>::max();
 };
 
@@ -139,6 +148,49 @@ TEST(SgdTrajectoryTest, TakesTheStepsOfItsFormula) {
   EXPECT_NEAR(last.test_loss, source.evaluate(data.test).loss, 1e-6);
   EXPECT_DOUBLE_EQ(last.learning_rate, 0.1 * options.lr);
   EXPECT_DOUBLE_EQ(last.epoch, 10.0 / static_cast<double>(sampler.batches_per_epoch()));
+}
+
+RunOptions run_from_metainit() {
+  RunOptions options = small_run();
+  options.model = "mlp";
+  options.hidden = {8};
+  options.estimator = {"sg-b"};
+  options.init = "metainit";
+  options.metainit_steps = 3;
+  return options;
+}
+
+TEST(SgdTrajectoryTest, BeginsWithMetaInitWhereAsked) {
+  const RunOptions options = run_from_metainit();
+  const Recorder recorder = recorded(options);
+  EXPECT_EQ(std::vector(recorder.lines.begin(), recorder.lines.begin() + 6),
+            (std::vector<std::string>{"begin mlp 64-8-10", "metainit 0 of 3", "metainit 1 of 3",
+                                      "metainit 2 of 3", "metainit 3 of 3", "log 0"}));
+  const auto train = load_data(data_options(options)).train;
+  const auto source = network_of_run(options, train);
+  const ThreadScope threads(options.threads);
+  std::vector<double> quotients;
+  scale_initial_weights(options, *source,
+                        [&](int64_t, double quotient) { quotients.push_back(quotient); });
+  EXPECT_EQ(recorder.quotients, quotients);
+  EXPECT_EQ(recorder.steps.front().parameter_hash, parameter_hash(source->parameters()));
+  EXPECT_EQ(recorded(options).hashes(), recorder.hashes());
+
+  RunOptions without = options;
+  without.init = "torch";
+  const Recorder plain = recorded(without);
+  EXPECT_TRUE(plain.quotients.empty());
+  EXPECT_NE(plain.hashes().front(), recorder.hashes().front());
+}
+
+TEST(SgdTrajectoryTest, StopsInsideMetaInit) {
+  Recorder recorder;
+  recorder.stop_after = 2;
+  const RunResult result = run(run_from_metainit(), {&recorder});
+  EXPECT_TRUE(result.stopped);
+  EXPECT_EQ(result.iterations, 0);
+  EXPECT_FALSE(result.last.has_value());
+  EXPECT_EQ(recorder.lines.back(), "end");
 }
 
 TEST(SgdTrajectoryTest, LowersTheLossItTrainsOn) {

@@ -30,6 +30,7 @@ RunOptions small_run(const std::string& out) {
 
 class Recorder : public Observer {
  public:
+  void initialised(const InitialisationStep& step) override { quotients.push_back(step.quotient); }
   void refreshed(const RefreshEvent& event) override {
     if (event.clustering != nullptr) {
       clusterings.push_back(*event.clustering);
@@ -37,6 +38,7 @@ class Recorder : public Observer {
   }
   void logged(const TrajectoryStep& step) override { steps.push_back(step); }
 
+  std::vector<double> quotients;
   std::vector<TrajectoryStep> steps;
   std::vector<Clustering> clusterings;
 };
@@ -122,6 +124,22 @@ TEST_F(TraceTest, GivesEveryAxisAScaleInItsOwnOrAParentGroup) {
   EXPECT_EQ(trace.at("gradients/squared_norm_histogram_edges").extents, Extents{65});
   EXPECT_EQ(trace.count("estimators/gc/ci_low"), 0U) << "exact measurements have no interval";
   EXPECT_EQ(trace.count("refresh/sg-b/iteration"), 0U) << "minibatches have no refresh";
+}
+
+TEST_F(TraceTest, HoldsTheQuotientsOfMetaInit) {
+  Recorder recorder;
+  RunOptions options = small_run(out);
+  options.init = "metainit";
+  options.metainit_steps = 3;
+  run(options, {&recorder});
+  const auto trace = test::stored_datasets(out);
+  EXPECT_EQ(trace.at("metainit/step").values<int64_t>(), (std::vector<int64_t>{0, 1, 2, 3}));
+  EXPECT_EQ(trace.at("metainit/quotient").values<double>(), recorder.quotients);
+  EXPECT_EQ(trace.at("metainit/quotient").scales, Names{"/metainit/step"});
+  options.init = "torch";
+  options.overwrite = true;
+  run(options);
+  EXPECT_EQ(test::stored_datasets(out).count("metainit/quotient"), 0U);
 }
 
 TEST_F(TraceTest, HoldsIntervalsOfSampledMeasurementsAndNoNorms) {

@@ -1,0 +1,357 @@
+#include "trajectory/presets.h"
+
+namespace gradist {
+namespace {
+
+// ---- What needs to be there
+
+constexpr const char* kNothing = "bundled digits";
+constexpr const char* kMnistFiles = "mnist: its four files in --data-dir";
+constexpr const char* kCifar10Files = "cifar10: its five training files and its test file";
+constexpr const char* kCifar100Files = "cifar100: train.bin and test.bin";
+constexpr const char* kSomeCifar10 = "cifar10: one training file and some test images will do";
+
+// ---- [Faghri20] Table 2 and appendix C.1
+
+constexpr const char* kFaghriMnist = R"(
+data = "mnist"
+model = "mlp"
+hidden = [1024, 1024]
+estimator = ["sg-b", "sg-2b", "svrg", "gc"]
+batch-size = 128
+iterations = 50000
+log-every = 500
+draws = 50
+refresh-every = 2000
+gc-iterations = 10
+lr = 0.02
+weight-decay = 5e-4
+momentum = 0.5
+)";
+
+/// Both CIFAR rows but for data, network and learning rate.
+constexpr const char* kFaghriCifar = R"(
+estimator = ["sg-b", "sg-2b", "svrg", "gc"]
+batch-size = 128
+iterations = 80000
+log-every = 500
+draws = 50
+refresh-every = 20000
+gc-iterations = 3
+weight-decay = 5e-4
+momentum = 0.9
+lr-drop = [40000, 60000]
+)";
+
+constexpr const char* kResnet8OnCifar10 = R"(
+data = "cifar10"
+model = "resnet8"
+lr = 0.01
+)";
+
+/// That ResNet-32 has batch norm is read from its learning rate: the text says "no batch
+/// normalization layer" of ResNet-8 alone.
+constexpr const char* kResnet32OnCifar100 = R"(
+data = "cifar100"
+model = "resnet32"
+norm = "batch"
+lr = 0.1
+)";
+
+/// The text gives neither the smoothing, which is that of [Szegedy16], nor the numbers of points.
+constexpr const char* kSmoothed = "label-smoothing = 0.1\n";
+constexpr const char* kCorrupt = "label-corruption = 0.1\n";
+constexpr const char* kHalfDuplicates = "duplicates = \"100,0.5\"\n";
+
+/// With the drops of the learning rate where the paper has them, at a half and at three quarters.
+constexpr const char* kSmallFaghriCifar = R"(
+data = "cifar10"
+iterations = 400
+log-every = 25
+refresh-every = 100
+lr-drop = [200, 300]
+measure = "subset"
+measure-examples = 1000
+)";
+
+// ---- [Defazio19] sections 3 and 5
+
+/// 250 epochs of 390 steps. Log points are 5.11 epochs apart, so that they go through all places
+/// within an epoch.
+constexpr const char* kDefazio = R"(
+data = "cifar10"
+norm = "batch"
+estimator = ["sg-b", "svrg"]
+replacement = false
+batch-size = 128
+iterations = 97500
+log-every = 1993
+refresh-every = 390
+lr = 0.1
+momentum = 0.9
+weight-decay = 1e-4
+lr-drop = [58500, 85800]
+)";
+
+/// Ten epochs of 78 steps with 10,000 images; 1.14 epochs between log points.
+constexpr const char* kSmallDefazio = R"(
+iterations = 780
+log-every = 89
+refresh-every = 78
+lr-drop = [468, 686]
+measure = "subset"
+measure-examples = 1000
+)";
+
+// ---- [Apostolov21] chapter 4
+
+constexpr const char* kApostolov = R"(
+estimator = ["sg-b", "svrg"]
+momentum = 0
+weight-decay = 0
+seed = 1
+)";
+
+/// A hundred epochs.
+constexpr const char* kLenetOnMnist = R"(
+data = "mnist"
+model = "lenet5-average"
+batch-size = 32
+iterations = 187500
+log-every = 1875
+refresh-every = 1875
+)";
+
+constexpr const char* kSmallLenet = R"(
+iterations = 3750
+log-every = 625
+measure = "subset"
+measure-examples = 2000
+)";
+
+/// 200 epochs of SGD; SVRG has 150 on ResNet-18 and 200 on ResNet-101.
+constexpr const char* kApostolovCifar = R"(
+batch-size = 128
+log-every = 3900
+refresh-every = 390
+measure = "subset"
+measure-examples = 1000
+)";
+
+constexpr const char* k150Epochs = "iterations = 58500\n";
+constexpr const char* k200Epochs = "iterations = 78000\n";
+constexpr const char* kBySvrg = "drive = \"svrg\"\n";
+constexpr const char* kBatchNorm = "norm = \"batch\"\n";
+
+constexpr const char* kResnet18OnCifar10 = R"(
+data = "cifar10"
+model = "resnet18-cifar"
+)";
+
+constexpr const char* kResnet101OnCifar100 = R"(
+data = "cifar100"
+model = "resnet101-cifar"
+)";
+
+/// Three epochs of 78 steps with 10,000 images.
+constexpr const char* kSmallResnet18 = R"(
+width = 0.125
+iterations = 234
+log-every = 39
+refresh-every = 78
+)";
+
+constexpr const char* kSmallResnet101 = R"(
+data = "cifar10"
+width = 0.0625
+iterations = 156
+log-every = 39
+refresh-every = 78
+measure-examples = 500
+)";
+
+std::vector<Experiment> experiments() {
+  return {
+      {"faghri-mnist-mlp",
+       "[Faghri20] Figs. 3a, 3d; Table 2: variances of an MLP on MNIST",
+       kMnistFiles,
+       "3 h",
+       kMnistFiles,
+       "~3 min",
+       {kFaghriMnist},
+       {"hidden = [128, 128]\niterations = 1000\nlog-every = 100\nrefresh-every = 250\n"}},
+      {"faghri-cifar10-resnet8",
+       "[Faghri20] Figs. 3b, 3e; Table 2: variances of ResNet-8 on CIFAR-10",
+       kCifar10Files,
+       "15 h",
+       kSomeCifar10,
+       "~5 min",
+       {kFaghriCifar, kResnet8OnCifar10},
+       {kSmallFaghriCifar, "width = 0.5\n"}},
+      {"faghri-cifar10-label-smoothing",
+       "[Faghri20] Fig. 6: CIFAR-10 with smoothed labels",
+       kCifar10Files,
+       "15 h",
+       kSomeCifar10,
+       "~5 min",
+       {kFaghriCifar, kResnet8OnCifar10, kSmoothed},
+       {kSmallFaghriCifar, "width = 0.5\n"}},
+      {"faghri-cifar10-corrupt-labels",
+       "[Faghri20] Fig. 6: CIFAR-10 with 10 % corrupt labels",
+       kCifar10Files,
+       "15 h",
+       kSomeCifar10,
+       "~5 min",
+       {kFaghriCifar, kResnet8OnCifar10, kCorrupt},
+       {kSmallFaghriCifar, "width = 0.5\n"}},
+      {"faghri-cifar10-duplicates",
+       "[Faghri20] Fig. 7: duplicates in CIFAR-10 (small: in the digits)",
+       kCifar10Files,
+       "15 h",
+       kNothing,
+       "1 min",
+       {kFaghriCifar, kResnet8OnCifar10, kHalfDuplicates},
+       {"data = \"digits\"\nmodel = \"mlp\"\niterations = 1000\nlog-every = 50\n"
+        "refresh-every = 250\nlr-drop = [500, 750]\n"}},
+      {"faghri-cifar100-resnet32",
+       "[Faghri20] Table 2: variances of ResNet-32 on CIFAR-100 (small: on CIFAR-10)",
+       kCifar100Files,
+       "4 days",
+       kSomeCifar10,
+       "~5 min",
+       {kFaghriCifar, kResnet32OnCifar100},
+       {kSmallFaghriCifar, "width = 0.25\n"}},
+      {"faghri-cifar100-duplicates",
+       "[Faghri20] Fig. 7: duplicates in CIFAR-100 (small: in CIFAR-10)",
+       kCifar100Files,
+       "4 days",
+       kSomeCifar10,
+       "~5 min",
+       {kFaghriCifar, kResnet32OnCifar100, kHalfDuplicates},
+       {kSmallFaghriCifar, "width = 0.25\n"}},
+
+      {"defazio-lenet5",
+       "[Defazio19] Figs. 2a, 3: SVRG's variance, LeNet-5 with batch norm",
+       kCifar10Files,
+       "1 h",
+       kSomeCifar10,
+       "~2 min",
+       {kDefazio, "model = \"lenet5\"\n"},
+       {kSmallDefazio}},
+      {"defazio-resnet-small",
+       "[Defazio19] Fig. 2c: the same, the small ResNet",
+       kCifar10Files,
+       "11 h",
+       kSomeCifar10,
+       "~5 min",
+       {kDefazio, "model = \"resnet20\"\nwidth = 0.5\n"},
+       {kSmallDefazio, "width = 0.25\n"}},
+      {"defazio-resnet110",
+       "[Defazio19] Fig. 2d: the same, ResNet-110",
+       kCifar10Files,
+       "11 days",
+       kSomeCifar10,
+       "~5 min",
+       {kDefazio, "model = \"resnet110\"\n"},
+       {kSmallDefazio, "width = 0.0625\n"}},
+      {"defazio-densenet40",
+       "[Defazio19] Figs. 2b, 3: the same, DenseNet-40 of growth 36",
+       kCifar10Files,
+       "4 weeks",
+       kSomeCifar10,
+       "~5 min",
+       {kDefazio, "model = \"densenet40\"\n"},
+       {kSmallDefazio, "width = 0.0625\n"}},
+      {"defazio-densenet40-elu",
+       "[Defazio19] section 5.1: the same with ELU",
+       kCifar10Files,
+       "4 weeks",
+       kSomeCifar10,
+       "~5 min",
+       {kDefazio, "model = \"densenet40\"\nactivation = \"elu\"\n"},
+       {kSmallDefazio, "width = 0.0625\n"}},
+
+      {"apostolov-mnist-lenet-sgd",
+       "[Apostolov21] Fig. 4.4: LeNet on MNIST by SGD",
+       kMnistFiles,
+       "1 h",
+       kMnistFiles,
+       "~3 min",
+       {kApostolov, kLenetOnMnist, "lr = 0.1\n"},
+       {kSmallLenet}},
+      {"apostolov-mnist-lenet-svrg",
+       "[Apostolov21] Fig. 4.4: LeNet on MNIST by SVRG",
+       kMnistFiles,
+       "1 h",
+       kMnistFiles,
+       "~5 min",
+       {kApostolov, kLenetOnMnist, kBySvrg, "lr = 0.01\n"},
+       {kSmallLenet}},
+      {"apostolov-cifar10-resnet18-norm-sgd",
+       "[Apostolov21] Fig. 4.8: ResNet-18 with batch norm by SGD",
+       kCifar10Files,
+       "2 weeks",
+       kSomeCifar10,
+       "~3 min",
+       {kApostolov, kApostolovCifar, kResnet18OnCifar10, kBatchNorm, k200Epochs, "lr = 0.05\n"},
+       {kSmallResnet18}},
+      {"apostolov-cifar10-resnet18-sgd",
+       "[Apostolov21] Fig. 4.9: ResNet-18 without batch norm by SGD",
+       kCifar10Files,
+       "2 weeks",
+       kSomeCifar10,
+       "~3 min",
+       {kApostolov, kApostolovCifar, kResnet18OnCifar10, k200Epochs, "lr = 0.01\n"},
+       {kSmallResnet18}},
+      {"apostolov-cifar10-resnet18-svrg",
+       "[Apostolov21] Fig. 4.9: ResNet-18 without batch norm by SVRG",
+       kCifar10Files,
+       "3 weeks",
+       kSomeCifar10,
+       "~5 min",
+       {kApostolov, kApostolovCifar, kResnet18OnCifar10, kBySvrg, k150Epochs, "lr = 0.005\n"},
+       {kSmallResnet18}},
+      {"apostolov-cifar100-resnet101-norm-sgd",
+       "[Apostolov21] Fig. 4.12: ResNet-101 with batch norm by SGD (small: on CIFAR-10)",
+       kCifar100Files,
+       "months",
+       kSomeCifar10,
+       "~5 min",
+       {kApostolov, kApostolovCifar, kResnet101OnCifar100, kBatchNorm, k200Epochs, "lr = 0.05\n"},
+       {kSmallResnet101}},
+      {"apostolov-cifar100-resnet101-sgd",
+       "[Apostolov21] Fig. 4.13: ResNet-101 without batch norm by SGD (small: on CIFAR-10)",
+       kCifar100Files,
+       "months",
+       kSomeCifar10,
+       "~5 min",
+       {kApostolov, kApostolovCifar, kResnet101OnCifar100, k200Epochs, "lr = 0.005\n"},
+       {kSmallResnet101}},
+      {"apostolov-cifar100-resnet101-svrg",
+       "[Apostolov21] Figs. 4.13, 4.14: ResNet-101 without batch norm by SVRG (small: on CIFAR-10)",
+       kCifar100Files,
+       "months",
+       kSomeCifar10,
+       "~5 min",
+       {kApostolov, kApostolovCifar, kResnet101OnCifar100, kBySvrg, k200Epochs, "lr = 0.005\n"},
+       {kSmallResnet101}},
+      {"apostolov-cifar100-resnet101-metainit",
+       "[Apostolov21] Fig. 4.14: the same from weights scaled by MetaInit",
+       kCifar100Files,
+       "months",
+       kSomeCifar10,
+       "~5 min",
+       {kApostolov, kApostolovCifar, kResnet101OnCifar100, kBySvrg, k200Epochs,
+        "lr = 0.005\ninit = \"metainit\"\nmetainit-steps = 200\n"},
+       {kSmallResnet101, "metainit-steps = 20\n"}},
+  };
+}
+
+}  // namespace
+
+const std::vector<Preset>& presets() {
+  static const auto table = presets_of(experiments());
+  return table;
+}
+
+}  // namespace gradist

@@ -37,7 +37,8 @@ at::Tensor noise_loss(const NetworkSource& source, int64_t batch_size, at::Gener
   const at::Tensor targets = data.classes > 0
                                  ? at::randint(data.classes, {batch_size}, generator, at::kLong)
                                  : at::randn({batch_size}, generator, at::kFloat);
-  const at::Tensor outputs = source.network().forward(inputs.to(data.inputs.options()));
+  const at::Tensor outputs = source.network().forward(
+      inputs.to(source.parameters().front().options().requires_grad(false)));
   return source.losses(outputs, targets.to(data.targets.options())).mean();
 }
 

@@ -149,13 +149,15 @@ struct Setting {
   int64_t batch_size;
   int64_t clusters;
   std::string allocation = "proportional";
+  bool balanced = false;
 };
 
 std::string piece(const std::string& text) { return text; }
 std::string piece(bool replacement) { return replacement ? "replacement" : "no_replacement"; }
 std::string piece(const Setting& setting) {
   return setting.estimator + "_b" + std::to_string(setting.batch_size) + "_k" +
-         std::to_string(setting.clusters) + "_" + setting.allocation;
+         std::to_string(setting.clusters) + "_" + setting.allocation +
+         (setting.balanced ? "_balanced" : "");
 }
 
 /// What a row of a table is called.
@@ -224,7 +226,8 @@ TEST_P(SettingsTest, HoldFreshAndMoved) {
                                    {.batch_size = setting.batch_size,
                                     .replacement = replacement,
                                     .clusters = setting.clusters,
-                                    .allocation = allocation_by_name(setting.allocation)},
+                                    .allocation = allocation_by_name(setting.allocation),
+                                    .balanced = setting.balanced},
                                    *source);
   EXPECT_EQ(estimator->design().draws(), setting.batch_size);
   expect_contract(*source, *estimator);
@@ -235,13 +238,15 @@ TEST_P(SettingsTest, HoldFreshAndMoved) {
 INSTANTIATE_TEST_SUITE_P(
     LargeBatchesAndFewClusters, SettingsTest,
     ::testing::Combine(
-        ::testing::Values(Setting{"sg-b", kExamples, 0}, Setting{"sg-b", 1, 0},
-                          Setting{"svrg", kExamples, 0}, Setting{"gc", kExamples, 0},
-                          Setting{"gc", 1, 0}, Setting{"gc", 3, 2}, Setting{"gc", 4, 3},
-                          Setting{"gc", kExamples, 2}, Setting{"gc", kExamples, 1},
-                          Setting{"gc", 4, 2, "equal"}, Setting{"gc", 4, 2, "neyman"},
-                          Setting{"gc-descent", kExamples, 0}, Setting{"gc-descent", 3, 2},
-                          Setting{"gc-descent", 4, 2, "neyman"}),
+        ::testing::Values(
+            Setting{"sg-b", kExamples, 0}, Setting{"sg-b", 1, 0}, Setting{"svrg", kExamples, 0},
+            Setting{"gc", kExamples, 0}, Setting{"gc", 1, 0}, Setting{"gc", 3, 2},
+            Setting{"gc", 4, 3}, Setting{"gc", kExamples, 2}, Setting{"gc", kExamples, 1},
+            Setting{"gc", 4, 2, "equal"}, Setting{"gc", 4, 2, "neyman"},
+            Setting{"gc-descent", kExamples, 0}, Setting{"gc-descent", 3, 2},
+            Setting{"gc-descent", 4, 2, "neyman"}, Setting{"gc", 2, 0, "proportional", true},
+            Setting{"gc", 4, 2, "equal", true}, Setting{"gc-descent", 2, 0, "proportional", true},
+            Setting{"gc-descent", 4, 3, "neyman", true}),
         ::testing::Values("mlp", "linear_regression", kTwoCoordinates), ::testing::Bool()),
     [](const auto& row) { return row_name(row.param); });
 
@@ -354,6 +359,27 @@ TEST(MakeEstimatorTest, NamesOptionValueAndRule) {
             "clusters = 6: must be <= batch-size, 5");
   EXPECT_EQ(refused("gc", {.batch_size = 2, .gc_iterations = 0}),
             "gc-iterations = 0: must be >= 1");
+}
+
+TEST(MakeEstimatorTest, RefusesStepsThatCannotBe) {
+  EXPECT_EQ(refused("gc", {.batch_size = 2, .gc_steps = {.rank = 2}}),
+            "gc-rank = 2: must be 1 where gc-centers = factors");
+  EXPECT_EQ(refused("gc", {.batch_size = 2, .gc_steps = {.fraction = 0}}),
+            "gc-fraction = 0: must lie in (0, 1]");
+}
+
+/// However the A and U steps are made, what comes of them is a partition.
+TEST(GradientClusteringTest, KeepsTheContractWhateverItsSteps) {
+  const auto source = make_source("mlp");
+  for (const LloydSteps& steps :
+       std::vector<LloydSteps>{{.centers = CenterKind::kSvd, .rank = 2},
+                               {.weighting = Weighting::kFixed},
+                               {.weighting = Weighting::kNone, .fraction = 0.5},
+                               {.minibatch = 2, .decay = 0.9}}) {
+    const auto gc =
+        refreshed("gc", {.batch_size = 2, .gc_steps = steps, .gc_parameters = {"!*1"}}, *source);
+    expect_contract(*source, *gc);
+  }
 }
 
 TEST(MakeEstimatorTest, DrawsByNormsAreWithReplacement) {

@@ -253,16 +253,15 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
   const char* measuring = "Measuring";
   visit({"log-every", "iterations between measurements", measuring}, self.log_every,
         at_least<int64_t>(1));
-  visit(
-      {"log-at",
-       "measure at these fractions of the way from a refresh to the next instead, 0.02,0.11,0.33,1",
-       measuring},
-      self.log_at, each_in_closed(0.0, 1.0));
-  visit({"log-at-every", "in every so manieth interval between refreshes (log-at)", measuring},
+  visit({"log-at",
+         "measure at these parts of the way to the next refresh instead, such as 0.02,0.11,0.33,1",
+         measuring},
+        self.log_at, each_in_closed(0.0, 1.0));
+  visit({"log-at-every", "log-at: in every n-th interval between refreshes only", measuring},
         self.log_at_every, at_least<int64_t>(1));
   visit({"drift-every",
-         "distance and curvature from the snapshot at each iteration of every so manieth interval; "
-         "0: none",
+         "distance and curvature from the snapshot, at each iteration of every n-th interval; 0: "
+         "none",
          measuring},
         self.drift_every, at_least<int64_t>(0));
   visit({"measure", "one pass over all examples, over some, or sampled estimates", measuring},
@@ -274,11 +273,12 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
          "faghri: the normalized variance as the paper computed it (implies --measure sampled)",
          measuring},
         self.protocol, one_of(protocol_names()));
-  visit({"batch-norm",
-         "measured by the running statistics, or by the batch with these reset after a snapshot, "
-         "or not reset",
-         measuring},
-        self.batch_norm, one_of(batch_norm_policy_names()));
+  visit(
+      {"batch-norm",
+       "eval: by running statistics; reset: by the batch, these put back after a snapshot; train: "
+       "not put back",
+       measuring},
+      self.batch_norm, one_of(batch_norm_policy_names()));
 
   const char* run = "Run";
   visit({"seed", "of everything random", run}, self.seed, anything<uint64_t>());

@@ -10,6 +10,9 @@ variance over that of SG-B at every log point. SG-2B is 0.5. A trajectory whose 
                by steps since
     labels     MNIST, 15,000 examples, with 0, 10 and 30 % of the labels corrupted; likewise
 
+With --keep, traces and reports of the first part are put into a folder too, without the clusters of single examples, which are most
+of a trace's bytes.
+
     benchmarks/between_refreshes.py --part examples --part labels --folder traces
 """
 
@@ -20,6 +23,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -52,14 +56,20 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", action="append", choices=RUNS, help="one of the parts above, several times (default: all)")
     parser.add_argument("--folder", type=Path, default=Path("between-refreshes"), help="of the traces and figures")
+    parser.add_argument("--keep", type=Path, help="folder for small copies of the problems' traces, and their reports")
     parser.add_argument("--shared", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data", help="folder of the data sets' folders")
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 
 
+def file_of(title: str) -> str:
+    """ "MNIST, MLP": mnist-mlp.h5"""
+    return "-".join("".join(each if each.isalnum() else " " for each in title.lower()).split()) + ".h5"
+
+
 def trace_of(title: str, run: dict[str, Any], options: argparse.Namespace) -> gradist.Trace | None:
     """The trace of a trajectory, from the folder if it is there; None where the data are not."""
-    file = options.folder / ("".join(each if each.isalnum() else "-" for each in title.lower()) + ".h5")
+    file = options.folder / file_of(title)
     if not file.exists():
         data = options.shared / run.get("data", "mnist")
         if not data.is_dir():
@@ -69,6 +79,33 @@ def trace_of(title: str, run: dict[str, Any], options: argparse.Namespace) -> gr
         gradist.run(**run, data_dir=data, threads=options.threads, out=partial, overwrite=True)
         partial.rename(file)
     return gradist.open(file)
+
+
+def copy_without_assignments(trace: Path, copy: Path) -> None:
+    """All of a trace but the clusters of single examples, with the axes of every dataset."""
+    kept: list[str] = []
+    with h5py.File(trace) as old, h5py.File(copy, "w") as new:
+        new.attrs.update(old.attrs)
+        old.visit(lambda name: kept.append(name) if name.rsplit("/")[-1] not in ("assignments", "example") else None)
+        datasets = [name for name in kept if isinstance(old[name], h5py.Dataset)]
+        for name in datasets:
+            made = new.create_dataset(name, data=old[name][()], compression="gzip" if old[name].ndim > 1 else None)
+            if old[name].is_scale:
+                made.make_scale(name.rsplit("/")[-1])
+        for name in datasets:
+            if not old[name].is_scale:
+                for mine, theirs in zip(new[name].dims, old[name].dims, strict=True):
+                    for scale in theirs.values():
+                        mine.attach_scale(new[scale.name])
+
+
+def keep(titles: dict[str, gradist.Trace], options: argparse.Namespace) -> None:
+    options.keep.mkdir(parents=True, exist_ok=True)
+    for title in titles:
+        copy = options.keep / file_of(title)
+        copy_without_assignments(options.folder / file_of(title), copy)
+        gradist.report(copy, copy.with_suffix(".html"))
+        print(copy)
 
 
 def ratio(trace: gradist.Trace, estimator: str) -> np.ndarray:
@@ -129,6 +166,8 @@ def main() -> int:
             for name in trace.estimators:
                 print(f"{title}, {name}: " + " ".join(f"{t}: {r:.3f}" for t, r in zip(trace.iterations, ratio(trace, name), strict=True)))
         finished(figure, panels, options.folder / "gc-between-refreshes.png")
+        if options.keep:
+            keep(problems, options)
     stale = {part: found[part] for part in ("examples", "labels") if found.get(part)}
     if stale:
         figure = Figure(figsize=(3.4 * len(stale), 2.6), layout="constrained")

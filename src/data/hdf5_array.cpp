@@ -11,6 +11,7 @@
 #include <functional>
 #include <limits>
 #include <span>
+#include <sstream>
 #include <system_error>
 #include <utility>
 
@@ -35,6 +36,13 @@ struct ArraySink {
   std::function<void(std::span<const float>)> values;
   std::function<void()> step = [] {};  ///< before each thing that may take long
 };
+
+/// "1e+39", "nan"
+std::string shortest(double number) {
+  std::ostringstream text;
+  text << number;
+  return text.str();
+}
 
 /// "[60000, 28, 28]"
 template <class Sizes>
@@ -179,7 +187,7 @@ class OpenArray {
     for (size_t i = 0; i < numbers.size(); ++i) {
       // Beyond the floats is no finite float either.
       if (!(std::abs(numbers[i]) <= static_cast<double>(std::numeric_limits<float>::max()))) {
-        refuse(std::to_string(numbers[i]) + " at " + place_of(first + i) +
+        refuse(shortest(numbers[i]) + " at " + place_of(first + i) +
                ", must be finite numbers that 32-bit floats hold");
       }
       rounded[i] = static_cast<float>(numbers[i]);

@@ -523,7 +523,8 @@ TEST_F(SweepTest, WhatIsNoSweepIsRefusedInALine) {
 TEST(SweepOptionsTest, MistakesAreOneLine) {
   const auto refused = [](const std::string& name, const std::string& text) {
     return gradist::test::refusal([&] {
-      check_sweep_options(resolve_sweep_options({.config_file = "", .options = {{name, text}}}));
+      check_sweep_options(
+          resolve_sweep_options({.preset = "", .config_file = "", .options = {{name, text}}}));
     });
   };
   EXPECT_EQ(refused("lr", ""), "--lr = \"\", must be one or more numbers > 0, none twice");

@@ -109,7 +109,7 @@ TEST_F(ProgramTest, RefusesBadOptionsInOneLine) {
             "clusters = 3824, must be <= 3823, the number of training examples");
   EXPECT_EQ(refused_run({"--data", "cats"}),
             "--data = cats, must be one of digits|mnist|fashion-mnist|cifar10|cifar100|"
-            "csv|year-prediction-msd|libsvm");
+            "image-folder|csv|year-prediction-msd|libsvm|hdf5");
   EXPECT_EQ(refused_run({"--protocol", "faghri", "--measure", "exact"}),
             "protocol = faghri, must be none where measure = exact (it needs sampled)");
   EXPECT_FALSE(std::filesystem::exists(out));

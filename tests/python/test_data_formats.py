@@ -119,7 +119,7 @@ def test_hdf5_mistakes_name_file_data_set_and_rule(name, values, message, table)
 
 
 def test_hdf5_mistakes_of_options(table, tmp_path):
-    assert refusal(data="hdf5").startswith('data-dir = "", must name the folder')
+    assert refusal(data="hdf5").startswith('data_dir = "", must name the folder')
     assert "hdf5_train" in refusal(data="hdf5", data_dir=str(table), hdf5_train=["one"])
     (tmp_path / "second.h5").write_bytes(b"")
     assert "has 2 HDF5 files, must hold one" in refusal(data="hdf5", data_dir=str(tmp_path))

@@ -29,8 +29,11 @@ weight-decay = 5e-4
 momentum = 0.5
 )";
 
-/// Both CIFAR rows but for data, network and learning rate.
+/// Both CIFAR rows but for data, network and learning rate. Images are transformed as the text says
+/// in passing ("common data augmentations"), anew in each epoch: between refreshes there are 51.
 constexpr const char* kFaghriCifar = R"(
+augment = "crop-flip"
+transform-locking = "off"
 estimator = ["sg-b", "sg-2b", "svrg", "gc"]
 batch-size = 128
 iterations = 80000
@@ -74,33 +77,134 @@ measure = "subset"
 measure-examples = 1000
 )";
 
-// ---- [Defazio19] sections 3 and 5
+/// Mirrored digits are none, so these stay as they are.
+constexpr const char* kSmallOnDigits = R"(
+data = "digits"
+augment = "none"
+transform-locking = "on"
+model = "mlp"
+iterations = 1000
+log-every = 50
+refresh-every = 250
+lr-drop = [500, 750]
+)";
 
-/// 250 epochs of 390 steps. Log points are 5.11 epochs apart, so that they go through all places
-/// within an epoch.
+// ---- [Defazio19] sections 2, 3, 5 and 8
+
+/// A run of SVRG, transforms locked and batch norm reset; a snapshot an epoch of 390 steps. The
+/// draws of a measurement are as many as an epoch has batches: the paper took a pass over the data.
 constexpr const char* kDefazio = R"(
 data = "cifar10"
+augment = "crop-flip"
 norm = "batch"
+drive = "svrg"
 estimator = ["sg-b", "svrg"]
 replacement = false
 batch-size = 128
-iterations = 97500
-log-every = 1993
 refresh-every = 390
+measure = "sampled"
 lr = 0.1
 momentum = 0.9
 weight-decay = 1e-4
-lr-drop = [58500, 85800]
 )";
 
-/// Ten epochs of 78 steps with 10,000 images; 1.14 epochs between log points.
-constexpr const char* kSmallDefazio = R"(
-iterations = 780
-log-every = 89
+constexpr const char* kReset = "batch-norm = \"reset\"\n";
+constexpr const char* kLenet5 = "model = \"lenet5\"\n";
+constexpr const char* kDensenet40 = "model = \"densenet40\"\n";
+
+/// 250 epochs. The percentages are the paper's; "equally spaced epochs" are every tenth here.
+/// Distance and curvature are followed in epochs 0, 50, ..., 200.
+constexpr const char* kVarianceRatio = R"(
+iterations = 97500
+lr-drop = [58500, 85800]
+log-at = [0.02, 0.11, 0.33, 1.0]
+log-at-every = 10
+drift-every = 50
+draws = 390
+)";
+
+/// Ten epochs of 78 steps with 10,000 images.
+constexpr const char* kSmallVarianceRatio = R"(
 refresh-every = 78
+iterations = 780
 lr-drop = [468, 686]
-measure = "subset"
-measure-examples = 1000
+log-at-every = 3
+drift-every = 3
+draws = 20
+)";
+
+/// Three epochs: enough for a deep network to move away from its snapshots.
+constexpr const char* kSmallDeepVarianceRatio = R"(
+refresh-every = 78
+iterations = 234
+lr-drop = [140, 206]
+log-at-every = 2
+drift-every = 2
+draws = 10
+)";
+
+/// Two epochs of LeNet, followed closely.
+constexpr const char* kLocking = R"(
+iterations = 780
+log-at = [0.0, 0.02, 0.05, 0.11, 0.22, 0.33, 0.5, 0.66, 0.83, 1.0]
+draws = 390
+)";
+
+constexpr const char* kSmallLocking = R"(
+refresh-every = 78
+iterations = 156
+draws = 20
+)";
+
+constexpr const char* kUnlocked = "transform-locking = \"off\"\n";
+
+/// Five epochs of LeNet: what is shown is the tested network.
+constexpr const char* kRunningStatistics = R"(
+iterations = 1950
+log-at = [0.5, 1.0]
+draws = 10
+)";
+
+constexpr const char* kSmallRunningStatistics = R"(
+refresh-every = 78
+iterations = 312
+draws = 3
+)";
+
+constexpr const char* kNotReset = "batch-norm = \"train\"\n";
+
+/// Section 8's steps by SGD, with its drops at 150 and 225 epochs. What it shows is the test error;
+/// the variance of these steps is measured beside it.
+constexpr const char* kDefazioSgd = R"(
+data = "cifar10"
+augment = "crop-flip"
+transform-locking = "off"
+norm = "batch"
+estimator = ["sg-b"]
+replacement = false
+batch-size = 128
+iterations = 97500
+log-every = 390
+measure = "sampled"
+draws = 10
+lr = 0.1
+momentum = 0.9
+weight-decay = 1e-4
+lr-drop = [58500, 87750]
+)";
+
+/// Ten epochs of 78 steps with 10,000 images, or three.
+constexpr const char* kSmallDefazioSgd = R"(
+iterations = 780
+log-every = 78
+lr-drop = [468, 702]
+)";
+
+constexpr const char* kSmallDeepDefazioSgd = R"(
+width = 0.0625
+iterations = 234
+log-every = 78
+lr-drop = [140, 211]
 )";
 
 // ---- [Apostolov21] chapter 4
@@ -129,13 +233,24 @@ measure = "subset"
 measure-examples = 2000
 )";
 
-/// 200 epochs of SGD; SVRG has 150 on ResNet-18 and 200 on ResNet-101.
+/// 200 epochs of SGD; SVRG has 150 on ResNet-18 and 200 on ResNet-101. With a snapshot an epoch
+/// locked transforms are new ones in each epoch, as in plain training.
 constexpr const char* kApostolovCifar = R"(
+augment = "crop-flip"
 batch-size = 128
 log-every = 3900
 refresh-every = 390
+)";
+
+constexpr const char* kBySubset = R"(
 measure = "subset"
 measure-examples = 1000
+)";
+
+/// By the batch examples do not separate.
+constexpr const char* kByDraws = R"(
+measure = "sampled"
+draws = 50
 )";
 
 constexpr const char* k150Epochs = "iterations = 58500\n";
@@ -167,8 +282,10 @@ width = 0.0625
 iterations = 156
 log-every = 39
 refresh-every = 78
-measure-examples = 500
 )";
+
+constexpr const char* kSmallSubset = "measure-examples = 500\n";
+constexpr const char* kSmallDraws = "draws = 10\n";
 
 std::vector<Experiment> experiments() {
   return {
@@ -211,8 +328,7 @@ std::vector<Experiment> experiments() {
        kNothing,
        "1 min",
        {kFaghriCifar, kResnet8OnCifar10, kHalfDuplicates},
-       {"data = \"digits\"\nmodel = \"mlp\"\niterations = 1000\nlog-every = 50\n"
-        "refresh-every = 250\nlr-drop = [500, 750]\n"}},
+       {kSmallOnDigits}},
       {"faghri-cifar100-resnet32",
        "[Faghri20] Table 2: variances of ResNet-32 on CIFAR-100 (small: on CIFAR-10)",
        kCifar100Files,
@@ -231,45 +347,93 @@ std::vector<Experiment> experiments() {
        {kSmallFaghriCifar, "width = 0.25\n"}},
 
       {"defazio-lenet5",
-       "[Defazio19] Figs. 2a, 3: SVRG's variance, LeNet-5 with batch norm",
+       "[Defazio19] Figs. 2a, 3: a run of SVRG, LeNet-5 with batch norm",
        kCifar10Files,
        "1 h",
        kSomeCifar10,
-       "~2 min",
-       {kDefazio, "model = \"lenet5\"\n"},
-       {kSmallDefazio}},
-      {"defazio-resnet-small",
-       "[Defazio19] Fig. 2c: the same, the small ResNet",
-       kCifar10Files,
-       "11 h",
-       kSomeCifar10,
-       "~5 min",
-       {kDefazio, "model = \"resnet20\"\nwidth = 0.5\n"},
-       {kSmallDefazio, "width = 0.25\n"}},
-      {"defazio-resnet110",
-       "[Defazio19] Fig. 2d: the same, ResNet-110",
-       kCifar10Files,
-       "11 days",
-       kSomeCifar10,
-       "~5 min",
-       {kDefazio, "model = \"resnet110\"\n"},
-       {kSmallDefazio, "width = 0.0625\n"}},
+       "~3 min",
+       {kDefazio, kReset, kVarianceRatio, kLenet5},
+       {kSmallVarianceRatio}},
       {"defazio-densenet40",
        "[Defazio19] Figs. 2b, 3: the same, DenseNet-40 of growth 36",
        kCifar10Files,
-       "4 weeks",
+       "2 months",
        kSomeCifar10,
        "~5 min",
-       {kDefazio, "model = \"densenet40\"\n"},
-       {kSmallDefazio, "width = 0.0625\n"}},
-      {"defazio-densenet40-elu",
-       "[Defazio19] section 5.1: the same with ELU",
+       {kDefazio, kReset, kVarianceRatio, kDensenet40},
+       {kSmallDeepVarianceRatio, "width = 0.0625\n"}},
+      {"defazio-resnet-small",
+       "[Defazio19] Fig. 2c: the same, the small ResNet",
        kCifar10Files,
-       "4 weeks",
+       "21 h",
        kSomeCifar10,
        "~5 min",
-       {kDefazio, "model = \"densenet40\"\nactivation = \"elu\"\n"},
-       {kSmallDefazio, "width = 0.0625\n"}},
+       {kDefazio, kReset, kVarianceRatio, "model = \"resnet20\"\nwidth = 0.5\n"},
+       {kSmallDeepVarianceRatio, "width = 0.25\n"}},
+      {"defazio-resnet110",
+       "[Defazio19] Fig. 2d: the same, ResNet-110",
+       kCifar10Files,
+       "3 weeks",
+       kSomeCifar10,
+       "~5 min",
+       {kDefazio, kReset, kVarianceRatio, "model = \"resnet110\"\n"},
+       {kSmallDeepVarianceRatio, "width = 0.0625\n"}},
+      {"defazio-densenet40-elu",
+       "[Defazio19] section 5.1: DenseNet-40 with ELU",
+       kCifar10Files,
+       "2 months",
+       kSomeCifar10,
+       "~5 min",
+       {kDefazio, kReset, kVarianceRatio, kDensenet40, "activation = \"elu\"\n"},
+       {kSmallDeepVarianceRatio, "width = 0.0625\n"}},
+      {"defazio-locking-on",
+       "[Defazio19] Fig. 1: LeNet-5 within epoch two, transforms locked",
+       kCifar10Files,
+       "6 min",
+       kSomeCifar10,
+       "~1 min",
+       {kDefazio, kLenet5, kReset, kLocking},
+       {kSmallLocking}},
+      {"defazio-locking-off",
+       "[Defazio19] Fig. 1: the same with other transforms in the pass over the snapshot",
+       kCifar10Files,
+       "6 min",
+       kSomeCifar10,
+       "~1 min",
+       {kDefazio, kLenet5, kReset, kLocking, kUnlocked},
+       {kSmallLocking}},
+      {"defazio-batch-norm-reset",
+       "[Defazio19] section 2: SVRG with batch norm reset",
+       kCifar10Files,
+       "2 min",
+       kSomeCifar10,
+       "~1 min",
+       {kDefazio, kLenet5, kReset, kRunningStatistics},
+       {kSmallRunningStatistics}},
+      {"defazio-batch-norm-naive",
+       "[Defazio19] section 2: SVRG with batch norm left as it is",
+       kCifar10Files,
+       "2 min",
+       kSomeCifar10,
+       "~1 min",
+       {kDefazio, kLenet5, kNotReset, kRunningStatistics},
+       {kSmallRunningStatistics}},
+      {"defazio-lenet5-sgd",
+       "[Defazio19] Fig. 5: LeNet-5 by SGD",
+       kCifar10Files,
+       "20 min",
+       kSomeCifar10,
+       "~1 min",
+       {kDefazioSgd, kReset, kLenet5},
+       {kSmallDefazioSgd}},
+      {"defazio-densenet40-sgd",
+       "[Defazio19] Fig. 5b: DenseNet-40 by SGD",
+       kCifar10Files,
+       "2 weeks",
+       kSomeCifar10,
+       "~5 min",
+       {kDefazioSgd, kReset, kDensenet40},
+       {kSmallDeepDefazioSgd}},
 
       {"apostolov-mnist-lenet-sgd",
        "[Apostolov21] Fig. 4.4: LeNet on MNIST by SGD",
@@ -293,15 +457,25 @@ std::vector<Experiment> experiments() {
        "2 weeks",
        kSomeCifar10,
        "~3 min",
-       {kApostolov, kApostolovCifar, kResnet18OnCifar10, kBatchNorm, k200Epochs, "lr = 0.05\n"},
+       {kApostolov, kApostolovCifar, kBySubset, kResnet18OnCifar10, kBatchNorm, k200Epochs,
+        "lr = 0.05\n"},
        {kSmallResnet18}},
+      {"apostolov-cifar10-resnet18-norm-svrg",
+       "[Apostolov21] Fig. 4.8: ResNet-18 with batch norm by SVRG",
+       kCifar10Files,
+       "3 weeks",
+       kSomeCifar10,
+       "~5 min",
+       {kApostolov, kApostolovCifar, kByDraws, kResnet18OnCifar10, kBatchNorm, kReset, kBySvrg,
+        k150Epochs, "lr = 0.01\n"},
+       {kSmallResnet18, kSmallDraws}},
       {"apostolov-cifar10-resnet18-sgd",
        "[Apostolov21] Fig. 4.9: ResNet-18 without batch norm by SGD",
        kCifar10Files,
        "2 weeks",
        kSomeCifar10,
        "~3 min",
-       {kApostolov, kApostolovCifar, kResnet18OnCifar10, k200Epochs, "lr = 0.01\n"},
+       {kApostolov, kApostolovCifar, kBySubset, kResnet18OnCifar10, k200Epochs, "lr = 0.01\n"},
        {kSmallResnet18}},
       {"apostolov-cifar10-resnet18-svrg",
        "[Apostolov21] Fig. 4.9: ResNet-18 without batch norm by SVRG",
@@ -309,7 +483,8 @@ std::vector<Experiment> experiments() {
        "3 weeks",
        kSomeCifar10,
        "~5 min",
-       {kApostolov, kApostolovCifar, kResnet18OnCifar10, kBySvrg, k150Epochs, "lr = 0.005\n"},
+       {kApostolov, kApostolovCifar, kBySubset, kResnet18OnCifar10, kBySvrg, k150Epochs,
+        "lr = 0.005\n"},
        {kSmallResnet18}},
       {"apostolov-cifar100-resnet101-norm-sgd",
        "[Apostolov21] Fig. 4.12: ResNet-101 with batch norm by SGD (small: on CIFAR-10)",
@@ -317,33 +492,44 @@ std::vector<Experiment> experiments() {
        "months",
        kSomeCifar10,
        "~5 min",
-       {kApostolov, kApostolovCifar, kResnet101OnCifar100, kBatchNorm, k200Epochs, "lr = 0.05\n"},
-       {kSmallResnet101}},
+       {kApostolov, kApostolovCifar, kBySubset, kResnet101OnCifar100, kBatchNorm, k200Epochs,
+        "lr = 0.05\n"},
+       {kSmallResnet101, kSmallSubset}},
+      {"apostolov-cifar100-resnet101-norm-svrg",
+       "[Apostolov21] Fig. 4.12: ResNet-101 with batch norm by SVRG (small: on CIFAR-10)",
+       kCifar100Files,
+       "months",
+       kSomeCifar10,
+       "~5 min",
+       {kApostolov, kApostolovCifar, kByDraws, kResnet101OnCifar100, kBatchNorm, kReset, kBySvrg,
+        k200Epochs, "lr = 0.005\n"},
+       {kSmallResnet101, kSmallDraws}},
       {"apostolov-cifar100-resnet101-sgd",
        "[Apostolov21] Fig. 4.13: ResNet-101 without batch norm by SGD (small: on CIFAR-10)",
        kCifar100Files,
        "months",
        kSomeCifar10,
        "~5 min",
-       {kApostolov, kApostolovCifar, kResnet101OnCifar100, k200Epochs, "lr = 0.005\n"},
-       {kSmallResnet101}},
+       {kApostolov, kApostolovCifar, kBySubset, kResnet101OnCifar100, k200Epochs, "lr = 0.005\n"},
+       {kSmallResnet101, kSmallSubset}},
       {"apostolov-cifar100-resnet101-svrg",
        "[Apostolov21] Figs. 4.13, 4.14: ResNet-101 without batch norm by SVRG (small: on CIFAR-10)",
        kCifar100Files,
        "months",
        kSomeCifar10,
        "~5 min",
-       {kApostolov, kApostolovCifar, kResnet101OnCifar100, kBySvrg, k200Epochs, "lr = 0.005\n"},
-       {kSmallResnet101}},
+       {kApostolov, kApostolovCifar, kBySubset, kResnet101OnCifar100, kBySvrg, k200Epochs,
+        "lr = 0.005\n"},
+       {kSmallResnet101, kSmallSubset}},
       {"apostolov-cifar100-resnet101-metainit",
        "[Apostolov21] Fig. 4.14: the same from weights scaled by MetaInit",
        kCifar100Files,
        "months",
        kSomeCifar10,
        "~5 min",
-       {kApostolov, kApostolovCifar, kResnet101OnCifar100, kBySvrg, k200Epochs,
+       {kApostolov, kApostolovCifar, kBySubset, kResnet101OnCifar100, kBySvrg, k200Epochs,
         "lr = 0.005\ninit = \"metainit\"\nmetainit-steps = 200\n"},
-       {kSmallResnet101, "metainit-steps = 20\n"}},
+       {kSmallResnet101, kSmallSubset, "metainit-steps = 20\n"}},
   };
 }
 

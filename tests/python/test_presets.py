@@ -18,8 +18,8 @@ SMALL = [name for name in PRESETS if name.endswith(":small")]
 
 IMAGES = 600
 CIFAR_RECORD = 1 + 3 * 32 * 32
-# Two steps and everything there is to refresh and measure.
-CUT = {"iterations": 2, "log_every": 2, "refresh_every": 2, "measure": "subset", "measure_examples": 512}
+# Two steps and everything there is to refresh and measure, by as few examples or draws as there may be.
+CUT = {"iterations": 2, "log_every": 2, "log_at": [], "refresh_every": 2, "measure_examples": 512, "draws": 3}
 
 
 def data_set(preset):
@@ -77,9 +77,12 @@ def few_images(tmp_path_factory):
 
 def check_theory(trace):
     """What must hold in every run, whatever it measured."""
-    refreshed = np.isin(trace.iterations, trace.refreshes["svrg"].iteration)
-    assert refreshed.any()
-    assert (trace["svrg"].average_variance[refreshed] <= 1e-12 * trace["sg-b"].average_variance[refreshed]).all()
+    if "svrg" in trace:
+        refreshed = np.isin(trace.iterations, trace.refreshes["svrg"].iteration)
+        assert refreshed.any()
+        left = trace["svrg"].average_variance[refreshed] / trace["sg-b"].average_variance[refreshed]
+        locked = trace.config["augment"] == "none" or trace.config["transform_locking"] == "on"
+        assert (left <= 1e-12).all() if locked else (left > 1e-6).all()
     if "sg-2b" in trace:
         np.testing.assert_allclose(trace["sg-2b"].average_variance, trace["sg-b"].average_variance / 2, rtol=1e-12)
     if trace.config["init"] == "metainit":

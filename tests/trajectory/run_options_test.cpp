@@ -55,6 +55,32 @@ TEST(RunOptionsTest, SmallPresetsAreThoseOfPaperScaleButForSizes) {
   EXPECT_EQ(small.lr, paper.lr);
 }
 
+TEST(RunOptionsTest, PresetsThatAreComparedDifferInOneOption) {
+  for (const std::string scale : {"", ":small"}) {
+    const auto toml = [&](const std::string& preset, const char* option, const char* value) {
+      return to_toml(resolved({{option, value}}, preset + scale));
+    };
+    EXPECT_EQ(toml("defazio-locking-on", "transform-locking", "off"),
+              toml("defazio-locking-off", "transform-locking", "off"));
+    EXPECT_EQ(toml("defazio-batch-norm-reset", "batch-norm", "train"),
+              toml("defazio-batch-norm-naive", "batch-norm", "train"));
+    EXPECT_EQ(toml("defazio-densenet40", "activation", "elu"),
+              toml("defazio-densenet40-elu", "activation", "elu"));
+  }
+  EXPECT_EQ(resolved({}, "defazio-locking-on").transform_locking, "on");
+  EXPECT_EQ(resolved({}, "defazio-locking-off").transform_locking, "off");
+  EXPECT_EQ(resolved({}, "defazio-batch-norm-reset").batch_norm, "reset");
+  EXPECT_EQ(resolved({}, "defazio-batch-norm-naive").batch_norm, "train");
+}
+
+TEST(RunOptionsTest, TheRatioIsFollowedWhereThePaperHasIt) {
+  const RunOptions options = resolved({}, "defazio-lenet5");
+  EXPECT_EQ(options.log_at, (std::vector<double>{0.02, 0.11, 0.33, 1}));
+  EXPECT_EQ(options.drive, "svrg");
+  EXPECT_EQ(options.lr_drop, (std::vector<int64_t>{150 * 390, 220 * 390}));
+  EXPECT_EQ(50 % options.drift_every, 0) << "epoch 50 is followed";
+}
+
 TEST(RunOptionsTest, MetaInitIsDrawnAsTorchDoesAndNeedsHiddenLayersWithoutBatchNorm) {
   const auto options = resolved({{"init", "metainit"}, {"metainit-steps", "7"}});
   EXPECT_EQ(model_options(options).init, "torch");

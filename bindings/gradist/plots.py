@@ -397,7 +397,9 @@ def _share_by_parameter(axes: Axes, names: Sequence[str], scatter: Array, iterat
 def _percent(parts: Array, axis: int = 0) -> Array:
     """Of their sum; zeros where that is zero."""
     total = parts.sum(axis=axis, keepdims=True)
-    return np.divide(100 * parts, total, out=np.zeros(parts.shape), where=total > 0)
+    percent: Array = np.zeros(parts.shape)
+    np.divide(100 * parts, total, out=percent, where=total > 0)
+    return percent
 
 
 def _quantile_fan(axes: Axes, iterations: Array, quantiles: Array) -> None:

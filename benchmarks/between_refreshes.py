@@ -19,6 +19,7 @@ of a trace's bytes.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import gradist
+from gradist import report
 from gradist.plots import color_of
 
 MLP = {"preset": "faghri-mnist-mlp"}
@@ -82,10 +84,11 @@ def trace_of(title: str, run: dict[str, Any], options: argparse.Namespace) -> gr
 
 
 def copy_without_assignments(trace: Path, copy: Path) -> None:
-    """All of a trace but the clusters of single examples, with the axes of every dataset."""
+    """All of a trace but the clusters of single examples and the folders of the run, with the axes of every dataset."""
     kept: list[str] = []
     with h5py.File(trace) as old, h5py.File(copy, "w") as new:
-        new.attrs.update(old.attrs)
+        config = re.sub(r'^(data-dir|out) = ".*/(?=[^/]+"$)', r'\1 = "', str(old.attrs["config"]), flags=re.MULTILINE)
+        new.attrs.update({**old.attrs, "config": config})
         old.visit(lambda name: kept.append(name) if name.rsplit("/")[-1] not in ("assignments", "example") else None)
         datasets = [name for name in kept if isinstance(old[name], h5py.Dataset)]
         for name in datasets:
@@ -104,7 +107,7 @@ def keep(titles: dict[str, gradist.Trace], options: argparse.Namespace) -> None:
     for title in titles:
         copy = options.keep / file_of(title)
         copy_without_assignments(options.folder / file_of(title), copy)
-        gradist.report(copy, copy.with_suffix(".html"))
+        copy.with_suffix(".html").write_text(report.html(gradist.open(copy)))
         print(copy)
 
 
@@ -126,7 +129,7 @@ def plot_problem(axes: Axes, title: str, trace: gradist.Trace) -> None:
     for name in (each for each in trace.estimators if each not in ("sg-b", "sg-2b")):
         axes.plot(trace.iterations, ratio(trace, name), marker=".", markersize=3, color=color_of(name), label=name)
     axes.set_title(title, loc="left", fontsize=8)
-    axes.set_xlabel("Iteration")
+    axes.set_xlabel("Iteration", fontsize=8)
 
 
 def plot_staleness(axes: Axes, title: str, traces: dict[str, gradist.Trace]) -> None:
@@ -135,7 +138,7 @@ def plot_staleness(axes: Axes, title: str, traces: dict[str, gradist.Trace]) -> 
         axes.plot(steps, values, marker=".", markersize=3, color=f"C{position}", label=name)
         print(f"{title}, {name}: " + " ".join(f"{step}: {value:.3f}" for step, value in zip(steps, values, strict=True)))
     axes.set_title(title, loc="left", fontsize=8)
-    axes.set_xlabel("Steps since the refresh")
+    axes.set_xlabel("Steps since the refresh", fontsize=8)
 
 
 def finished(figure: Figure, panels: list[Axes], file: Path) -> None:

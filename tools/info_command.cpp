@@ -1,18 +1,16 @@
+#include "storage/child_process.h"
 #include "tools/program.h"
 #include "tools/text.h"
 #include "trajectory/run_options.h"
 #include "trajectory/trace_reader.h"
 
 #include <c10/util/Exception.h>
-#include <fcntl.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
-#include <cerrno>
 #include <csignal>
-#include <cstring>
+#include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -22,7 +20,6 @@ namespace gradist::detail {
 
 namespace {
 
-constexpr int kReaderRefused = 3;
 constexpr unsigned kPatience = 60;  // seconds for reading a summary
 
 /// The lines of a config that are not those of the defaults.
@@ -56,75 +53,44 @@ std::string page(const TraceSummary& trace, const std::string& path) {
   return text.str();
 }
 
-/// Sends all of `text`; what cannot be sent is lost with the reader of the pipe.
-void send(int pipe, const std::string& text) {
-  for (size_t sent = 0; sent < text.size();) {
-    const ssize_t count = write(pipe, text.data() + sent, text.size() - sent);
-    if (count < 0) {
-      return;
-    }
-    sent += static_cast<size_t>(count);
+/// What the child says first: the page follows, or the one line that refuses the file.
+enum class Answer : uint8_t { kPage, kRefusal };
+
+void answer(const ChildProcess::Write& write, Answer kind, const std::string& text) {
+  write(&kind, 1);
+  write(text.data(), text.size());
+}
+
+void read_in_child(const std::string& path, const ChildProcess::Write& write) {
+  std::signal(SIGINT, SIG_DFL);
+  std::signal(SIGALRM, SIG_DFL);
+  alarm(kPatience);  // no endless loop
+  try {
+    answer(write, Answer::kPage, page(read_trace_summary(path), path));
+  } catch (const c10::Error& error) {
+    answer(write, Answer::kRefusal, error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    answer(write, Answer::kRefusal, path + ", must be a gradist trace: " + error.what());
   }
 }
 
-std::string receive(int pipe) {
+std::string receive(ChildProcess& child) {
   std::string text;
-  std::array<char, 4096> buffer;
-  for (ssize_t count = 0; (count = read(pipe, buffer.data(), buffer.size())) != 0;) {
-    if (count > 0) {
-      text.append(buffer.data(), static_cast<size_t>(count));
-    } else if (errno != EINTR) {
-      break;
-    }
+  std::array<uint8_t, 4096> buffer;
+  for (size_t count = 0; (count = child.read(buffer)) > 0;) {
+    text.append(buffer.begin(), buffer.begin() + static_cast<std::ptrdiff_t>(count));
   }
   return text;
 }
 
-/// The child may crash, and silently: no core, no handler of a parent's, nothing on the terminal,
-/// no endless loop.
-void prepare_to_crash() {
-  const rlimit no_core = {0, 0};
-  setrlimit(RLIMIT_CORE, &no_core);
-  alarm(kPatience);
-  for (const int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGINT, SIGALRM}) {
-    std::signal(signal, SIG_DFL);
-  }
-  const int nowhere = open("/dev/null", O_WRONLY);
-  dup2(nowhere, STDERR_FILENO);
-}
-
-[[noreturn]] void read_in_child(const std::string& path, int pipe) {
-  prepare_to_crash();
-  try {
-    send(pipe, page(read_trace_summary(path), path));
-    _exit(0);
-  } catch (const c10::Error& error) {
-    send(pipe, error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    send(pipe, path + ", must be a gradist trace: " + error.what());
-  }
-  _exit(kReaderRefused);
-}
-
 /// The page of a trace, read in a child process: HDF5 itself crashes on some broken files.
 std::string page_from_child(const std::string& path) {
-  int ends[2];
-  TORCH_CHECK(pipe2(ends, O_CLOEXEC) == 0, "no pipe: ", std::strerror(errno));
-  const pid_t child = fork();
-  TORCH_CHECK(child >= 0, "no child process: ", std::strerror(errno));
-  if (child == 0) {
-    close(ends[0]);
-    read_in_child(path, ends[1]);
-  }
-  close(ends[1]);
-  const std::string text = receive(ends[0]);
-  close(ends[0]);
-  int status = 0;
-  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
-  TORCH_CHECK_VALUE(!WIFSIGNALED(status), path,
+  ChildProcess child([&](const ChildProcess::Write& write) { read_in_child(path, write); });
+  const std::string said = receive(child);
+  TORCH_CHECK_VALUE(child.wait().empty() && !said.empty(), path,
                     ", must be a gradist trace: HDF5 crashes or hangs on it");
-  TORCH_CHECK_VALUE(WEXITSTATUS(status) == 0, text);
+  const std::string text = said.substr(1);
+  TORCH_CHECK_VALUE(static_cast<Answer>(said.front()) == Answer::kPage, text);
   return text;
 }
 

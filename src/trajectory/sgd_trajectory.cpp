@@ -185,7 +185,7 @@ class Loop {
     ++result_.iterations;
   }
 
-  /// By the batch where there is batch norm; all that is measured goes by the running statistics.
+  /// In train mode: by the statistics of the batch where there is batch norm.
   ParameterList next_gradient() {
     const TrainMode train_mode(network_source_.network());
     set_key(Pass::kTraining, result_.iterations / sampler_.batches_per_epoch());

@@ -86,10 +86,13 @@ def trace_of(title: str, run: dict[str, Any], options: argparse.Namespace) -> gr
 def copy_without_assignments(trace: Path, copy: Path) -> None:
     """All of a trace but the clusters of single examples and the folders of the run, with the axes of every dataset."""
     kept: list[str] = []
-    with h5py.File(trace) as old, h5py.File(copy, "w") as new:
+    with h5py.File(trace) as old, h5py.File(copy, "w", track_order=True) as new:
         config = re.sub(r'^(data-dir|out) = ".*/(?=[^/]+"$)', r'\1 = "', str(old.attrs["config"]), flags=re.MULTILINE)
         new.attrs.update({**old.attrs, "config": config})
         old.visit(lambda name: kept.append(name) if name.rsplit("/")[-1] not in ("assignments", "example") else None)
+        for name in kept:
+            if isinstance(old[name], h5py.Group):
+                new.create_group(name, track_order=True)  # as the library's reader asks for
         datasets = [name for name in kept if isinstance(old[name], h5py.Dataset)]
         for name in datasets:
             made = new.create_dataset(name, data=old[name][()], compression="gzip" if old[name].ndim > 1 else None)

@@ -3,9 +3,10 @@
 
 MLP 784-1024-1024-10 on MNIST, or ResNet-8 (networks.py) on 10,000 images of CIFAR-10, float32, K = 128. Prints
 
-* a whole refresh by descent (sketches, 10 sweeps from the former clusters, exact objective and guard), and one A + U step of the
-  paper's algorithm (the difference between runs of 3 and 2 steps, of the same start), over one plain epoch of forward and
-  backward passes by PyTorch (minibatches of 128). Medians of several rounds, each round all three.
+* a whole refresh by descent (sketches, at most 10 sweeps from the former clusters, exact objective and guard), a whole one by the
+  paper's algorithm (10 A + U steps), and one A + U step with a pass of its own, over one plain epoch of forward and backward passes
+  by PyTorch (minibatches of 128). Medians of several rounds, each round all of them.
+* seconds of the kinds of work of the paper's refresh, one step each, beside the multiply-adds that its Table 1 counts.
 * sketches of the same gradients in rows: seconds and objective J = sum_k N_k SSE_k on these rows, of the descent (10 sweeps from a
   random partition) and, if `faiss` is installed, of its k-means (10 iterations, all rows).
 
@@ -31,7 +32,8 @@ from cases import CASES, add_case_options, load_case, plain_epoch, train
 CLUSTERS = 128
 SWEEPS = 10
 SIDE = 16
-TARGETS = {"descent": 1.6, "A + U step": 2.0}
+LLOYD_STEPS = 10
+TARGETS: dict[str, float | None] = {"descent": 1.6, "A + U step": 2.0, "10 A + U steps": None}
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -80,6 +82,35 @@ def beside_kmeans(rows: Tensor) -> None:
     print(f"faiss k-means on the same rows: {spent:.2f} s, J over SG-B's {objective(rows, nearest) / together:.3f}")
 
 
+def table_1(model: nn.Module, inputs: Tensor) -> dict[str, float]:
+    """Multiply-adds for all examples by [Faghri20] Table 1, I inputs, O outputs and S positions a layer: forming and comparing as
+    gradist does, by the cheaper of Eqs. 8 and 9."""
+    counts = dict.fromkeys(("gradients", "A step", "U step"), 0.0)
+    examples = len(inputs)
+
+    def count(layer: nn.Module, _: object, output: Tensor) -> None:
+        O, I = layer.weight.shape[0], layer.weight[0].numel()  # noqa: E741
+        S = 1 if isinstance(layer, nn.Linear) else output[0, 0].numel()
+        counts["gradients"] += 3 * examples * S * I * O  # forward, and backward to inputs and to weights
+        counts["A step"] += examples * CLUSTERS * (I + O if S == 1 else min(S * (I + O), I * O))
+        counts["U step"] += examples * (I + O if S == 1 else I * O)
+
+    hooks = [each.register_forward_hook(count) for each in model.modules() if isinstance(each, nn.Linear | nn.Conv2d)]
+    with torch.no_grad():
+        model(inputs[:1])
+    for hook in hooks:
+        hook.remove()
+    return counts
+
+
+def print_steps(made: gradist.Clustering, counts: dict[str, float]) -> None:
+    """One line a kind of work; gradients are of one pass, for they are kept where they fit."""
+    print(f"{'one step of':12}{'seconds':>10}{'multiply-adds':>16}{'1e9 / s':>10}")
+    for kind, count in counts.items():
+        spent = made.seconds[kind] / (1 if kind == "gradients" else LLOYD_STEPS)
+        print(f"{kind:12}{spent:10.3f}{count:16.2e}{count / spent / 1e9:10.1f}")
+
+
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_case_options(parser, model="mlp")
@@ -99,19 +130,26 @@ def main() -> int:
     train(model, inputs, targets, options.steps, case)
     print(f"{options.model}, {len(inputs)} examples, K = {CLUSTERS}, {torch.get_num_threads()} threads", flush=True)
 
+    def clustered(method: str, iterations: int, **more: object) -> gradist.Clustering:
+        return gradist.cluster(model, loss_fn, data, k=CLUSTERS, method=method, iterations=iterations, **more)
+
     ratios: dict[str, list[float]] = {name: [] for name in TARGETS}
+    lloyd: gradist.Clustering | None = None
     for round_ in range(options.rounds):
         plain = plain_epoch(model, inputs, targets)
         model.zero_grad()
-        descent = seconds(lambda: gradist.cluster(model, loss_fn, data, k=CLUSTERS, method="descent", iterations=SWEEPS, start=former))
-        two, three = (
-            seconds(lambda n=n: gradist.cluster(model, loss_fn, data, k=CLUSTERS, method="lloyd", iterations=n)) for n in (2, 3)
-        )
-        ratios["descent"].append(descent / plain)
-        ratios["A + U step"].append((three - two) / plain)
-        print(f"round {round_ + 1}: plain epoch {plain:.2f} s, refresh by descent {descent:.2f} s, A + U step {three - two:.2f} s", flush=True)
+        spent = {"descent": seconds(lambda: clustered("descent", SWEEPS, start=former))}
+        start = time.perf_counter()
+        lloyd = clustered("lloyd", LLOYD_STEPS)
+        spent["10 A + U steps"] = time.perf_counter() - start
+        spent["A + U step"] = lloyd.seconds["gradients"] + (lloyd.seconds["A step"] + lloyd.seconds["U step"]) / LLOYD_STEPS
+        for name, value in spent.items():
+            ratios[name].append(value / plain)
+        print(f"round {round_ + 1}: plain epoch {plain:.2f} s, " + ", ".join(f"{name} {value:.2f} s" for name, value in spent.items()), flush=True)
     for name, values in ratios.items():
-        print(f"{name} / plain epoch: {statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f}), to reach {TARGETS[name]}")
+        target = "" if TARGETS[name] is None else f", to reach {TARGETS[name]}"
+        print(f"{name} / plain epoch: {statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f}){target}")
+    print_steps(lloyd, table_1(model, inputs))
     beside_kmeans(sketches(model, loss_fn, inputs, targets))
     return 0
 

@@ -2,6 +2,7 @@
 
 #include "gc/guard.h"
 #include "gc/moves.h"
+#include "gradients/kept_source.h"
 #include "gradients/partial_source.h"
 #include "gradients/visit.h"
 
@@ -24,10 +25,46 @@ namespace {
 /// A sketch has this many numbers along each side of a parameter.
 constexpr int64_t kSide = 16;
 
+/// Rows turned into float64 at once.
+constexpr int64_t kChunkOfRows = 4096;
+
 /// Up to this N all inner products are formed.
 constexpr int64_t kMaxGram = 4096;
 
 constexpr int64_t kDefaultMemory = int64_t{1} << 30;
+
+/// J of the rows' partition, from sums and squared norms: sum_k N_k R_k - ||s_k||^2.
+double objective_of_rows(const at::Tensor& rows, const at::Tensor& assignments, int64_t clusters) {
+  auto sums = at::zeros({clusters, rows.size(1)}, at::kDouble);
+  auto squares = at::zeros({clusters}, at::kDouble);
+  for (const auto& chunk : at::arange(rows.size(0), at::kLong).split(kChunkOfRows)) {
+    const auto part = rows.index_select(0, chunk).to(at::kDouble);
+    const auto assigned = assignments.index_select(0, chunk);
+    sums.index_add_(0, assigned, part);
+    squares.index_add_(0, assigned, part.square().sum(1));
+  }
+  const auto sizes = assignments.bincount({}, clusters).to(at::kDouble);
+  return (sizes * squares - sums.square().sum(1)).sum().item<double>();
+}
+
+/// The same from all inner products.
+double objective_of_gram(const at::Tensor& gram, const at::Tensor& assignments, int64_t clusters) {
+  auto sums = at::zeros({clusters, gram.size(1)}, at::kDouble).index_add_(0, assignments, gram);
+  const auto within = sums.gather(0, assignments.unsqueeze(0)).sum();
+  const auto sizes = assignments.bincount({}, clusters).to(at::kDouble);
+  return ((sizes.index_select(0, assignments) * gram.diagonal()).sum() - within).item<double>();
+}
+
+/// 1 - r, where r compares the former clusters' J now with that of random ones of equal size, of
+/// whose variance SG-B's is: 1 where they have kept all, 0 where nothing is left of them.
+template <typename Objective>
+double kept_worth(const Clustering& former, const Objective& objective) {
+  const auto together = at::zeros({former.examples()}, at::kLong);
+  const auto random = objective(together, 1) / static_cast<double>(former.clusters());
+  const auto now = objective(former.assignments(), former.clusters());
+  const auto gain = random > 0 ? std::clamp(1 - now / random, 0.0, 1.0) : 0.0;
+  return gain * gain;
+}
 
 at::Tensor random_order(int64_t n, at::Generator& generator) {
   return at::randperm(n, generator, at::TensorOptions().dtype(at::kLong));
@@ -35,18 +72,13 @@ at::Tensor random_order(int64_t n, at::Generator& generator) {
 
 class DescentRun {
  public:
-  /// `source` is what is compared, of `whole` which it is made from.
-  DescentRun(GradientSource& source, GradientSource& whole, const DescentOptions& options,
-             int64_t* evaluations)
-      : source_(source),
-        options_(options),
-        evaluations_(evaluations),
-        chunk_(chunk_size(whole, options.max_memory)) {}
+  DescentRun(GradientSource& source, const DescentOptions& options, int64_t chunk)
+      : source_(source), options_(options), chunk_(chunk) {}
 
   Clustering run(const Clustering* former, at::Generator& generator, DescentMemory* memory) {
     const auto examples = source_.examples();
     const auto start = start_of(former, generator);
-    const auto products = make_products(generator, memory);
+    const auto products = make_products(former, generator, memory);
     std::vector<at::Tensor> orders;
     for (int64_t sweep = 0; sweep < options_.sweeps; ++sweep) {
       orders.push_back(random_order(examples, generator));
@@ -69,22 +101,30 @@ class DescentRun {
     return balanced_clustering(order, options_.clusters, options_.draws);
   }
 
-  std::unique_ptr<ClusterProducts> make_products(at::Generator& generator, DescentMemory* memory) {
+  std::unique_ptr<ClusterProducts> make_products(const Clustering* former, at::Generator& generator,
+                                                 DescentMemory* memory) {
     return source_.examples() <= kMaxGram
-               ? products_of_gram(with_former_gram(gram(), memory), options_.clusters)
-               : products_of_rows(row_reader(generator, memory), options_.clusters);
+               ? products_of_gram(with_former_gram(gram(), former, memory), options_.clusters)
+               : products_of_rows(row_reader(former, generator, memory), options_.clusters);
   }
 
-  at::Tensor with_former_gram(at::Tensor now, DescentMemory* memory) const {
+  at::Tensor with_former_gram(at::Tensor now, const Clustering* former,
+                              DescentMemory* memory) const {
     if (memory == nullptr || options_.memory == 0) {
       return now;
     }
-    const auto former = std::exchange(memory->gram, now);
-    return former.defined() ? now + former * options_.memory : now;
+    const auto remembered = std::exchange(memory->gram, now);
+    if (!remembered.defined() || former == nullptr) {
+      return now;
+    }
+    const auto worth = kept_worth(*former, [&](const at::Tensor& assignments, int64_t clusters) {
+      return objective_of_gram(now, assignments, clusters);
+    });
+    return now + remembered * (options_.memory * worth);
   }
 
   /// Sketches from memory where they fit into it, else made anew for each block.
-  RowReader row_reader(at::Generator& generator, DescentMemory* memory) {
+  RowReader row_reader(const Clustering* former, at::Generator& generator, DescentMemory* memory) {
     const auto examples = source_.examples();
     const auto seed = at::randint(std::numeric_limits<int64_t>::max(), {1}, generator,
                                   at::TensorOptions().dtype(at::kLong))
@@ -92,44 +132,44 @@ class DescentRun {
     const Sketch sketch(source_.gradients(at::zeros({1}, at::kLong)), kSide,
                         static_cast<uint64_t>(seed));
     const auto read = [this, sketch](const at::Tensor& block) {
-      return sketch(gradients(block)).to(at::kCPU);
+      return sketch(source_.gradients(block)).to(at::kCPU);
     };
     const auto one = sketch(source_.gradients(at::zeros({1}, at::kLong))).to(at::kCPU);
     const auto bytes = examples * one.numel() * one.element_size();
     if (bytes > max_memory()) {
       return read;
     }
-    auto rows = at::empty({examples, one.size(1)}, one.options());
-    for (int64_t begin = 0; begin < examples; begin += chunk_) {
-      const auto end = std::min(begin + chunk_, examples);
-      rows.slice(0, begin, end).copy_(read(at::arange(begin, end, at::kLong)));
+    const bool remembers = memory != nullptr && options_.memory > 0 && 3 * bytes <= max_memory();
+    const auto remembered = remembers && former != nullptr ? memory->rows : at::Tensor();
+    const auto width = one.size(1);
+    auto rows = at::empty({examples, width + (remembered.defined() ? remembered.size(1) : 0)},
+                          one.options());
+    auto now = rows.slice(1, 0, width);
+    for (const auto& chunk : at::arange(examples, at::kLong).split(chunk_)) {
+      now.index_copy_(0, chunk, read(chunk));
     }
-    at::Tensor former;
-    if (memory != nullptr && options_.memory > 0 && 2 * bytes <= max_memory()) {
-      former = std::exchange(memory->rows, rows);
+    if (remembered.defined()) {
+      const auto worth = kept_worth(*former, [&](const at::Tensor& assignments, int64_t clusters) {
+        return objective_of_rows(now, assignments, clusters);
+      });
+      rows.slice(1, width).copy_(remembered).mul_(std::sqrt(options_.memory * worth));
     }
-    if (!former.defined()) {
-      return [rows](const at::Tensor& block) { return rows.index_select(0, block); };
+    if (remembers) {
+      memory->rows = remembered.defined() ? now.clone() : rows;
     }
-    const auto scale = std::sqrt(options_.memory);
-    return [rows, former, scale](const at::Tensor& block) {
-      return at::cat({rows.index_select(0, block), former.index_select(0, block) * scale}, 1);
-    };
+    return [rows](const at::Tensor& block) { return rows.index_select(0, block); };
   }
 
-  /// <g_i, g_j> of all pairs, [N, N] float64. Factors of all examples are kept where the memory
-  /// allows it, else made again for each pair of chunks.
+  /// <g_i, g_j> of all pairs, [N, N] float64.
   at::Tensor gram() {
     const auto examples = source_.examples();
     const auto chunks = at::arange(examples, at::kLong).split(chunk_);
     auto products = at::empty({examples, examples}, at::kDouble);
-    std::vector<GradientBatch> kept;
     for (size_t j = 0; j < chunks.size(); ++j) {
-      const auto columns = gradients(chunks[j]);
-      const bool keeps = columns.bytes() * static_cast<int64_t>(chunks.size()) <= max_memory();
+      const auto columns = source_.gradients(chunks[j]);
       const auto at_column = static_cast<int64_t>(j) * chunk_;
       for (size_t i = 0; i <= j; ++i) {
-        const auto rows = i == j ? columns : i < kept.size() ? kept[i] : gradients(chunks[i]);
+        const auto rows = i == j ? columns : source_.gradients(chunks[i]);
         const auto block = rows.gram(columns).to(at::kCPU);
         const auto at_row = static_cast<int64_t>(i) * chunk_;
         products.slice(0, at_row, at_row + chunk_)
@@ -139,18 +179,8 @@ class DescentRun {
             .slice(1, at_row, at_row + chunk_)
             .copy_(block.t());
       }
-      if (keeps) {
-        kept.push_back(columns);
-      }
     }
     return products;
-  }
-
-  GradientBatch gradients(const at::Tensor& indices) {
-    if (evaluations_ != nullptr) {
-      *evaluations_ += indices.numel();
-    }
-    return source_.gradients(indices);
   }
 
   int64_t max_memory() const {
@@ -159,7 +189,6 @@ class DescentRun {
 
   GradientSource& source_;
   DescentOptions options_;
-  int64_t* evaluations_;
   int64_t chunk_;
 };
 
@@ -178,17 +207,22 @@ void check(const DescentOptions& options, const Clustering* former, int64_t exam
 Clustering descent(GradientSource& source, const DescentOptions& options, const Clustering* former,
                    at::Generator& generator, int64_t* evaluations, DescentMemory* memory) {
   check(options, former, source.examples());
-  PartialSource compared(source, options.parameters);
-  DescentRun algorithm(compared, source, options, evaluations);
+  KeptSource whole(source, options.max_memory);
+  PartialSource compared(whole, options.parameters);
+  DescentRun algorithm(compared, options, chunk_size(source, options.max_memory));
   auto clustering = algorithm.run(former, generator, memory);
   const auto step = [&](const Clustering& from) {
     return algorithm.run(&from, generator, nullptr);
   };
-  return guarded(source, std::move(clustering),
-                 {.draws = options.draws,
-                  .replacement = options.replacement,
-                  .max_memory = options.max_memory},
-                 step, generator, evaluations);
+  auto result = guarded(whole, std::move(clustering),
+                        {.draws = options.draws,
+                         .replacement = options.replacement,
+                         .max_memory = options.max_memory},
+                        step, generator);
+  if (evaluations != nullptr) {
+    *evaluations += whole.evaluations();
+  }
+  return result;
 }
 
 }  // namespace gradist

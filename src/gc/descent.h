@@ -22,9 +22,11 @@ struct DescentOptions {
   int64_t draws = 0;        ///< b = sum_k b_k the clusters are meant for; 0: K
   bool balanced = false;    ///< sizes of N / K each (in proportion to whole draws where K < b)
   bool replacement = true;  ///< how those draws are made; the guard compares with SG-B drawn alike
-  double memory = 0.5;      ///< w >= 0, weight of the gradients at the former refresh
+  double memory = 0.5;      ///< w >= 0, weight of the gradients at the former refresh while its
+                            ///< clusters are worth something
   std::vector<std::string> parameters = {};  ///< patterns (partial_source.h) of those compared; all
-  int64_t max_memory = 0;  ///< bytes for the factors of a chunk, and for the sketches; 0: 1 GiB
+  int64_t max_memory = 0;  ///< bytes for a chunk and for the sketches (0: 1 GiB each), and for what
+                           ///< kept_source.h keeps
 };
 
 /// What a descent leaves for the next one: the sketches, or the inner products, of its gradients.
@@ -35,14 +37,17 @@ struct DescentMemory {
 
 /// Clusters the source's examples, from `former` unless it is null. `history` is the J of the
 /// sketches at the start and after each sweep, which never rises; `objective` is the exact J. One
-/// pass over the examples for the sketches and one for the guard; where N sketches exceed the
-/// memory each sweep is a pass of its own. Single-example gradients spent are added to
-/// `evaluations` where it is given.
+/// pass over the examples where their factors fit into the memory (kept_source.h); else one for the
+/// sketches and one for the guard, and where N sketches do not fit either, one for each sweep.
+/// Single-example gradients spent are added to `evaluations` where it is given.
 ///
-/// With a `memory` that a former descent has filled, the moves lower J + w J~, where J~ is the
-/// objective of the gradients there: pairs that were alike at both times are likely to stay so
-/// until the next refresh, and clusters go stale more slowly. Two sets of sketches are then kept,
-/// if they fit into the memory.
+/// With a `memory` that a former descent has filled, the moves lower J + w (1 - r)^2 J~, where J~
+/// is the objective of the gradients there, and r the J that the `former` clusters have now, as the
+/// moves see it, over that of random clusters of equal size (at most 1). Pairs that were alike at
+/// both times are likely to stay so until the next refresh, and clusters go stale more slowly;
+/// where nothing is left of the former clusters (r = 1), as of those of an untrained network,
+/// nothing is remembered. Three sets of sketches are then kept for a while, if they fit into the
+/// memory.
 Clustering descent(GradientSource& source, const DescentOptions& options, const Clustering* former,
                    at::Generator& generator, int64_t* evaluations = nullptr,
                    DescentMemory* memory = nullptr);

@@ -25,14 +25,10 @@ struct Judged {
 
 class Judge {
  public:
-  Judge(GradientSource& source, const GuardOptions& options, int64_t* evaluations)
-      : source_(source), options_(options), evaluations_(evaluations) {}
+  Judge(GradientSource& source, const GuardOptions& options) : source_(source), options_(options) {}
 
   Judged operator()(Clustering clustering) const {
     const auto exact = exact_objective(source_, clustering, options_.max_memory);
-    if (evaluations_ != nullptr) {
-      *evaluations_ += clustering.examples();
-    }
     const auto draws = options_.draws > 0 ? options_.draws : clustering.clusters();
     const auto design = stratified_design(clustering, draws, options_.replacement);
     const auto bound = uniform_variance(clustering.examples(), draws, options_.replacement,
@@ -48,14 +44,13 @@ class Judge {
  private:
   GradientSource& source_;
   GuardOptions options_;
-  int64_t* evaluations_;
 };
 
 }  // namespace
 
 Clustering guarded(GradientSource& source, Clustering candidate, const GuardOptions& options,
-                   const ClusteringStep& step, at::Generator& generator, int64_t* evaluations) {
-  const Judge judge(source, options, evaluations);
+                   const ClusteringStep& step, at::Generator& generator) {
+  const Judge judge(source, options);
   const auto history = candidate.history;
   auto best = judge(std::move(candidate));
   if (!best.accepted) {

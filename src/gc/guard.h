@@ -26,8 +26,8 @@ using ClusteringStep = std::function<Clustering(const Clustering&)>;
 /// variance. With replacement a random equal partition meets the bound in expectation,
 /// E[J] = sum_k N_k (N_k - 1) trCov N / (N - 1), so few cuts suffice. Without replacement no
 /// partition may meet it where K does not divide N (three equidistant gradients, K = 2); the best
-/// cut seen is taken then. Sets `objective`, adds the passes spent to `evaluations`.
+/// cut seen is taken then. Sets `objective`.
 Clustering guarded(GradientSource& source, Clustering candidate, const GuardOptions& options,
-                   const ClusteringStep& step, at::Generator& generator, int64_t* evaluations);
+                   const ClusteringStep& step, at::Generator& generator);
 
 }  // namespace gradist

@@ -3,6 +3,7 @@
 #include "gc/center_update.h"
 #include "gc/guard.h"
 #include "gc/kmeans_plus_plus.h"
+#include "gradients/kept_source.h"
 #include "gradients/partial_source.h"
 #include "gradients/visit.h"
 
@@ -72,15 +73,11 @@ std::vector<at::Tensor> strata_of(const at::Tensor& indices, const at::Tensor& a
 /// One run of Lloyd's alternation over a source.
 class Lloyd {
  public:
-  /// `source` is what is compared, of `whole` which it is made from.
-  Lloyd(GradientSource& source, GradientSource& whole, const LloydOptions& options,
-        int64_t* evaluations)
+  Lloyd(GradientSource& source, const LloydOptions& options, int64_t chunk)
       : source_(source),
         options_(options),
         steps_(options.steps),
-        evaluations_(evaluations),
-        chunk_(std::min(chunk_size(whole, options.max_memory),
-                        std::max<int64_t>(1, kMaxDistances / options.clusters))) {}
+        chunk_(std::min(chunk, std::max<int64_t>(1, kMaxDistances / options.clusters))) {}
 
   Clustering run(at::Generator& generator) {
     const auto examples = source_.examples();
@@ -118,9 +115,6 @@ class Lloyd {
  private:
   GradientBatch gradients(const at::Tensor& indices) {
     const Timed timed(seconds_["gradients"]);
-    if (evaluations_ != nullptr) {
-      *evaluations_ += indices.numel();
-    }
     return source_.gradients(indices);
   }
 
@@ -270,7 +264,6 @@ class Lloyd {
   GradientSource& source_;
   LloydOptions options_;
   LloydSteps steps_;
-  int64_t* evaluations_;
   int64_t chunk_;
   std::map<std::string, double> seconds_;
 };
@@ -310,8 +303,9 @@ void validate(const LloydSteps& steps) {
 Clustering lloyd(GradientSource& source, const LloydOptions& options, at::Generator& generator,
                  int64_t* evaluations) {
   check(options, source.examples());
-  PartialSource compared(source, options.parameters);
-  Lloyd algorithm(compared, source, options, evaluations);
+  KeptSource whole(source, options.max_memory);
+  PartialSource compared(whole, options.parameters);
+  Lloyd algorithm(compared, options, chunk_size(source, options.max_memory));
   const auto cut = [&](Clustering clustering) {
     if (!options.balanced) {
       return clustering;
@@ -324,12 +318,15 @@ Clustering lloyd(GradientSource& source, const LloydOptions& options, at::Genera
   auto clustering = cut(algorithm.run(generator));
   const auto seconds = algorithm.seconds();  // the guard may take steps of its own
   const auto step = [&](const Clustering& former) { return cut(algorithm.step(former)); };
-  auto result = guarded(source, std::move(clustering),
+  auto result = guarded(whole, std::move(clustering),
                         {.draws = options.draws,
                          .replacement = options.replacement,
                          .max_memory = options.max_memory},
-                        step, generator, evaluations);
+                        step, generator);
   result.seconds = seconds;
+  if (evaluations != nullptr) {
+    *evaluations += whole.evaluations();
+  }
   return result;
 }
 
@@ -337,7 +334,7 @@ Clustering lloyd_step(GradientSource& source, const LloydOptions& options,
                       const Clustering& clustering) {
   check(options, source.examples());
   PartialSource compared(source, options.parameters);
-  return Lloyd(compared, source, options, nullptr).step(clustering);
+  return Lloyd(compared, options, chunk_size(source, options.max_memory)).step(clustering);
 }
 
 }  // namespace gradist

@@ -37,8 +37,9 @@ struct LloydSteps {
 void validate(const LloydSteps& steps);
 
 /// The paper's Gradient Clustering: A step (Eqs. 3, 5), N_k, U step (Eqs. 4, 6) with centers in
-/// factors per parameter. [Faghri20] Algorithms 1-3. One pass over the N examples an iteration, two
-/// with centers by SVD; of the fraction where a part of the examples is visited.
+/// factors per parameter. [Faghri20] Algorithms 1-3. Gradients are computed once where their
+/// factors fit into the memory (kept_source.h); else one pass over the N examples an iteration, two
+/// with centers by SVD, of the fraction where a part of the examples is visited.
 ///
 /// As printed the A step collapses, since the smallest cluster wins every example
 /// (docs/gradient-clustering.md). Hence:
@@ -57,7 +58,7 @@ struct LloydOptions {
   int64_t draws = 0;                         ///< b = sum_k b_k the clusters are meant for; 0: K
   bool balanced = false;    ///< equal sizes, cut from the clusters one after the other
   bool replacement = true;  ///< how those draws are made; the guard compares with SG-B drawn alike
-  int64_t max_memory = 0;   ///< bytes for the factors of a chunk; 0: 1 GiB
+  int64_t max_memory = 0;   ///< bytes for a chunk (0: 1 GiB), and for what kept_source.h keeps
 };
 
 /// Clusters the source's examples. `objective` of the result is the exact J, `history` J of the

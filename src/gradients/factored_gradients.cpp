@@ -73,9 +73,12 @@ FactoredGradients FactoredGradients::unused(const at::Tensor& parameter, int64_t
 
 int64_t FactoredGradients::bytes() const {
   const auto element = static_cast<int64_t>(activations_.element_size());
-  const auto backprops = rows_.defined() ? rows_.numel() * outputs() * element
-                                         : static_cast<int64_t>(backprops_.storage().nbytes());
-  return static_cast<int64_t>(activations_.storage().nbytes()) + backprops;
+  // Of a view of a larger tensor its own part; of one expanded what it is expanded from.
+  const auto memory = [&](const at::Tensor& factor) {
+    return std::min(factor.numel() * element, static_cast<int64_t>(factor.storage().nbytes()));
+  };
+  return memory(activations_) +
+         (rows_.defined() ? rows_.numel() * outputs() * element : memory(backprops_));
 }
 
 at::Tensor FactoredGradients::one_hot(int64_t begin, int64_t end) const {
@@ -83,12 +86,17 @@ at::Tensor FactoredGradients::one_hot(int64_t begin, int64_t end) const {
   return (rows_.unsqueeze(2) == rows).to(activations_.scalar_type());
 }
 
-FactoredGradients FactoredGradients::slice(int64_t begin, int64_t end) const {
-  auto part = *this;
-  for (auto* factor : {&part.activations_, &part.backprops_, &part.rows_}) {
-    *factor = factor->defined() ? factor->slice(0, begin, end) : *factor;
+FactoredGradients FactoredGradients::mapped(
+    const std::function<at::Tensor(const at::Tensor&)>& change) const {
+  auto result = *this;
+  for (auto* factor : {&result.activations_, &result.backprops_, &result.rows_}) {
+    *factor = factor->defined() ? change(*factor) : *factor;
   }
-  return part;
+  return result;
+}
+
+FactoredGradients FactoredGradients::slice(int64_t begin, int64_t end) const {
+  return mapped([=](const at::Tensor& factor) { return factor.slice(0, begin, end); });
 }
 
 FactoredGradients FactoredGradients::slice_outputs(int64_t begin, int64_t end) const {
@@ -314,6 +322,16 @@ FactoredGradients FactoredGradients::joined(const FactoredGradients& other) cons
 
 at::Tensor FactoredGradients::sketch(const at::Tensor& input_projection,
                                      const at::Tensor& output_projection) const {
+  if (formed_) {
+    auto matrices = backprops_.reshape({size(), rows(), columns()});
+    if (input_projection.defined()) {
+      matrices = at::matmul(matrices, input_projection.t());
+    }
+    if (output_projection.defined()) {
+      matrices = at::matmul(output_projection, matrices);
+    }
+    return matrices.flatten(1);
+  }
   const auto activations =
       input_projection.defined() ? at::matmul(activations_, input_projection.t()) : activations_;
   const auto projected =

@@ -2,7 +2,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -44,6 +46,12 @@ class FactoredGradients {
   int64_t positions() const { return activations_.size(1); }                            ///< S
   int64_t inputs() const { return activations_.size(2); }                               ///< I
   int64_t outputs() const { return rows_.defined() ? shape_[0] : backprops_.size(2); }  ///< O
+
+  /// The parameter as a matrix: its first dimension, and all others. O and I but for a formed
+  /// gradient, whose factors are 1 and O * I wide.
+  int64_t rows() const { return shape_.empty() ? 1 : shape_[0]; }
+  int64_t columns() const { return inputs() * outputs() / std::max<int64_t>(rows(), 1); }
+
   const at::Tensor& activations() const { return activations_; }
   at::Tensor backprops() const { return rows_.defined() ? one_hot(0, outputs()) : backprops_; }
   const std::vector<int64_t>& shape() const { return shape_; }
@@ -52,6 +60,9 @@ class FactoredGradients {
 
   /// Examples [begin, end), as a view.
   FactoredGradients slice(int64_t begin, int64_t end) const;
+
+  /// The same parameter with each of the factors [B, ...] replaced by what `change` makes of it.
+  FactoredGradients mapped(const std::function<at::Tensor(const at::Tensor&)>& change) const;
 
   /// Rows [begin, end) of the parameter's O outputs, as a view; shape is then [end - begin, I].
   FactoredGradients slice_outputs(int64_t begin, int64_t end) const;
@@ -108,9 +119,9 @@ class FactoredGradients {
   /// formed where the two have their coordinates in factors of different widths.
   FactoredGradients joined(const FactoredGradients& other) const;
 
-  /// Random sketch (P_o d_is)(P_i a_is)^T summed over s, [B, o * i], for projections P_i [i, I] and
-  /// P_o [o, O]; an undefined projection keeps that side as it is. With E[P^T P] = 1, inner
-  /// products of sketches estimate those of gradients.
+  /// Random sketch P_o g_i P_i^T = sum_s (P_o d_is)(P_i a_is)^T of the parameter as a matrix, [B,
+  /// o * i], for projections P_i of its columns and P_o of its rows; an undefined projection keeps
+  /// that side as it is. With E[P^T P] = 1, inner products of sketches estimate those of gradients.
   at::Tensor sketch(const at::Tensor& input_projection, const at::Tensor& output_projection) const;
 
  private:

@@ -116,8 +116,8 @@ Sketch::Sketch(const GradientBatch& like, int64_t side, uint64_t seed) {
   auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
   for (const auto& parameter : like.parameters) {
     const auto options = parameter.backprops().options();
-    input_projections_.push_back(projection(parameter.inputs(), side, options, generator));
-    output_projections_.push_back(projection(parameter.outputs(), side, options, generator));
+    input_projections_.push_back(projection(parameter.columns(), side, options, generator));
+    output_projections_.push_back(projection(parameter.rows(), side, options, generator));
   }
 }
 

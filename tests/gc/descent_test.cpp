@@ -119,8 +119,8 @@ TEST(Descent, MakesSketchesAnewWhereTheyDoNotFitAndFindsTheSame) {
   EXPECT_GE(anew, 5 * kMany);
 }
 
-// With a memory, history is J + w J~ of the clusters it ends at: now, and where the memory was
-// filled.
+// With a memory, history is J + w (1 - r)^2 J~ of the clusters it ends at: now, and where the
+// memory was filled.
 TEST(Descent, LowersTheObjectivesOfNowAndOfTheFormerRefresh) {
   for (const int64_t examples : {int64_t{60}, kMany}) {
     const test::Threads one(1);
@@ -132,12 +132,34 @@ TEST(Descent, LowersTheObjectivesOfNowAndOfTheFormerRefresh) {
     const auto first = descent(source, options, nullptr, generator, nullptr, &memory);
     EXPECT_TRUE(near(first.history.back(), exact(source, first), 1e-10));
     source.move(0.5, 17);
+    const auto all = at::zeros({examples}, at::kLong);
+    const auto r = exact(source, first) / (test::dense_objective(source.oracle(), all, 1) / 5);
+    ASSERT_GT(r, 0.05);
+    ASSERT_LT(r, 0.95);
     const auto second = descent(source, options, &first, generator, nullptr, &memory);
     const auto former = test::dense_objective(former_rows, second.assignments(), second.clusters());
     // Six numbers a gradient: sketches are the gradients.
-    EXPECT_TRUE(near(second.history.back(), exact(source, second) + 0.7 * former, 1e-10));
+    EXPECT_TRUE(near(second.history.back(),
+                     exact(source, second) + 0.7 * (1 - r) * (1 - r) * former, 1e-10));
     EXPECT_TRUE(near(second.objective, exact(source, second), 1e-12));
   }
+}
+
+// Clusters of gradients that have nothing in common with the present ones.
+TEST(Descent, ForgetsWhatIsWorthNothing) {
+  const auto places = at::arange(kMany, at::kLong);
+  auto before = source_of_kinds(places.remainder(6), 6, 0.01);
+  auto now = source_of_kinds(places.floor_divide(kMany / 7), 7, 0.01);
+  DescentMemory memory;
+  auto generator = generator_of(16);
+  const test::Threads one(1);
+  const DescentOptions options{.clusters = 12, .sweeps = 20};
+  const auto first = descent(before, options, nullptr, generator, nullptr, &memory);
+  auto again = generator_of(17);
+  const auto second = descent(now, options, &first, again, nullptr, &memory);
+  again = generator_of(17);
+  const auto without = descent(now, options, &first, again);
+  EXPECT_TRUE(at::equal(second.assignments(), without.assignments()));
 }
 
 // Whatever becomes of the gradients: the bound holds for equal sizes alone.

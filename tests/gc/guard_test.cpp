@@ -44,16 +44,12 @@ TEST(Guard, ReplacesABadClustering) {
     auto candidate = collapsed(60, 10);
     ASSERT_GT(variance_of(source, candidate, options), 1.5 * bound_of(source, candidate, options));
     auto generator = generator_of(2);
-    int64_t evaluations = 7;
-    const auto guarded_one = guarded(source, candidate, options, stay, generator, &evaluations);
+    const auto guarded_one = guarded(source, candidate, options, stay, generator);
     EXPECT_LE(variance_of(source, guarded_one, options),
               (1 + 1e-12) * bound_of(source, guarded_one, options));
     EXPECT_EQ(guarded_one.clusters(), 10);
     EXPECT_TRUE(near(guarded_one.objective,
                      test::dense_objective(source.oracle(), guarded_one.assignments(), 10), 1e-10));
-    // The candidate, at least one cut, and the one step that lowered nothing.
-    EXPECT_EQ((evaluations - 7) % 60, 0);
-    EXPECT_GE(evaluations - 7, 3 * 60);
   }
 }
 
@@ -63,17 +59,15 @@ TEST(Guard, KeepsAGoodClusteringAndItsHistory) {
   Clustering candidate(places);
   candidate.history = {3, 2, 1};
   auto generator = generator_of(4);
-  int64_t evaluations = 0;
   bool stepped = false;
   const auto step = [&](const Clustering& clustering) {
     stepped = true;
     return clustering;
   };
-  const auto kept = guarded(source, candidate, {}, step, generator, &evaluations);
+  const auto kept = guarded(source, candidate, {}, step, generator);
   EXPECT_TRUE(at::equal(kept.assignments(), places));
   EXPECT_EQ(kept.history, candidate.history);
   EXPECT_FALSE(stepped);
-  EXPECT_EQ(evaluations, 60);
 }
 
 TEST(Guard, KeepsTheHistoryOfTheReplacedClustering) {
@@ -81,7 +75,7 @@ TEST(Guard, KeepsTheHistoryOfTheReplacedClustering) {
   auto candidate = collapsed(30, 5);
   candidate.history = {4, 5};
   auto generator = generator_of(6);
-  EXPECT_EQ(guarded(source, candidate, {}, stay, generator, nullptr).history, candidate.history);
+  EXPECT_EQ(guarded(source, candidate, {}, stay, generator).history, candidate.history);
 }
 
 // A step to the planted clusters lowers the variance of whatever the guard cut, and is taken; the
@@ -94,12 +88,12 @@ TEST(Guard, TakesStepsAsLongAsTheyLowerTheVariance) {
     return Clustering(planted, from.clusters());
   };
   auto generator = generator_of(8);
-  const auto stepped = guarded(source, collapsed(40, 4), {}, towards_planted, generator, nullptr);
+  const auto stepped = guarded(source, collapsed(40, 4), {}, towards_planted, generator);
   EXPECT_TRUE(at::equal(stepped.assignments(), planted));
 
   // Steps that raise it are not.
   const auto worse = [&](const Clustering&) { return collapsed(40, 4); };
-  const auto kept = guarded(source, collapsed(40, 4), {}, worse, generator, nullptr);
+  const auto kept = guarded(source, collapsed(40, 4), {}, worse, generator);
   EXPECT_LE(variance_of(source, kept, {}), bound_of(source, kept, {}) * (1 + 1e-12));
 }
 

@@ -457,7 +457,7 @@ TEST(Lloyd, DoesNotDependOnTheMemory) {
   EXPECT_TRUE(at::equal(clustered(0).assignments(), clustered(4'000).assignments()));
 }
 
-/// Counts the single-example gradients asked for; a lone one is how a chunk's size is found.
+/// Counts the single-example gradients asked for.
 class CountingSource : public GradientSource {
  public:
   explicit CountingSource(GradientSource& source) : source_(source) {}
@@ -467,7 +467,7 @@ class CountingSource : public GradientSource {
     return source_.parameter_names();
   }
   GradientBatch gradients(const at::Tensor& indices) override {
-    if (indices.numel() > 1) counted += indices.numel();
+    counted += indices.numel();
     return source_.gradients(indices);
   }
   ParameterList weighted_gradient(const at::Tensor& indices, const at::Tensor& weights) override {
@@ -480,31 +480,46 @@ class CountingSource : public GradientSource {
   GradientSource& source_;
 };
 
+/// Of 50 examples' factors in the problems below, too little to keep them all.
+constexpr int64_t kLittle = 1'000;
+
+// One more than it says, which tells how many examples a chunk may hold.
 TEST(Lloyd, CountsEveryGradientItSpends) {
   for (const auto& rows : {normal({50, 3}, 10), heavy_tails(50), all_equal(50)}) {
-    test::VectorSource source(rows);
-    CountingSource counting(source);
-    auto generator = generator_of(4);
-    int64_t evaluations = 1000;
-    lloyd(counting, {.clusters = 7, .iterations = 5}, generator, &evaluations);
-    EXPECT_EQ(evaluations - 1000, counting.counted);
-    EXPECT_GE(counting.counted, 7 * 50);  // the seeds, five passes and the guard's
+    for (const int64_t memory : {int64_t{0}, kLittle}) {
+      test::VectorSource source(rows);
+      CountingSource counting(source);
+      auto generator = generator_of(4);
+      int64_t evaluations = 1000;
+      const LloydOptions options{.clusters = 7, .iterations = 5, .max_memory = memory};
+      lloyd(counting, options, generator, &evaluations);
+      EXPECT_EQ(evaluations - 1000, counting.counted - 1);
+      if (memory == 0) {
+        EXPECT_EQ(evaluations - 1000, 50);
+      } else {
+        EXPECT_GE(evaluations - 1000, 7 * 50);  // the seeds, five passes and the guard's
+      }
+    }
   }
 }
 
-// The start sees 50 seeds and then the 5 picked, the first iteration all examples; each later one
-// 20, and once more where centers are mean gradients; the guard's pass sees all.
+// Memory for chunks of 1,024 keeps no more than eight of them. Then the start sees 1,024 seeds and
+// the 5 picked, the first iteration all examples; each later one two fifths, and once more where
+// centers are mean gradients; the guard's pass sees all.
 TEST(Lloyd, SpendsLessOnAPartOfTheExamples) {
-  auto source = test::source_of_kinds(at::arange(50, at::kLong).remainder(5), 5, 0.3, 5, 4);
+  constexpr int64_t kExamples = 9'000, kPart = kExamples * 2 / 5;
+  const auto kind_of = at::arange(kExamples, at::kLong).remainder(5);
+  auto source = test::source_of_kinds(kind_of, 5, 0.3, 5, 4);
+  const auto chunk = 8 * 1024 * source.gradients(at::zeros({1}, at::kLong)).bytes();
   for (const auto& [kind, passes] : {std::pair{CenterKind::kFactors, 1}, {CenterKind::kSvd, 2}}) {
-    CountingSource counting(source);
     auto generator = generator_of(4);
     int64_t evaluations = 0;
-    const LloydOptions options{
-        .clusters = 5, .iterations = 4, .steps = {.centers = kind, .fraction = 0.4}};
-    lloyd(counting, options, generator, &evaluations);
-    EXPECT_EQ(evaluations, counting.counted);
-    EXPECT_EQ(evaluations, 50 + 5 + passes * (50 + 3 * 20) + 50);
+    const LloydOptions options{.clusters = 5,
+                               .iterations = 4,
+                               .steps = {.centers = kind, .fraction = 0.4},
+                               .max_memory = chunk};
+    lloyd(source, options, generator, &evaluations);
+    EXPECT_EQ(evaluations, 1024 + 5 + passes * (kExamples + 3 * kPart) + kExamples + 1);
   }
 }
 

@@ -241,6 +241,14 @@ RC_GTEST_PROP(FactoredGradients, SketchesProjectBothSides, ()) {
   hold(tensor_near(g.sketch({}, P_o), projected(P_o, eye_i), 1e-12, scale), "output side");
   hold(tensor_near(g.sketch(P_i, {}), projected(eye_o, P_i), 1e-12, scale), "input side");
   hold(tensor_near(g.sketch({}, {}), formed(g).flatten(1), 1e-12, scale), "neither");
+  // A formed gradient is sketched as the matrix it is, whatever its trailing dimensions.
+  const auto whole =
+      FactoredGradients::from_dense(formed(g).unsqueeze(3), {n.outputs, n.inputs, 1}, "one-by-one");
+  hold(tensor_near(whole.sketch(P_i, P_o), projected(P_o, P_i), 1e-12, scale), "formed, both");
+  hold(tensor_near(whole.sketch({}, P_o), projected(P_o, eye_i), 1e-12, scale),
+       "formed, output side");
+  hold(tensor_near(whole.sketch(P_i, {}), projected(eye_o, P_i), 1e-12, scale),
+       "formed, input side");
 }
 
 TEST(FactoredGradients, TakeGradientsThatAreFormedAlready) {
@@ -260,6 +268,9 @@ TEST(FactoredGradients, TakeGradientsThatAreFormedAlready) {
 TEST(FactoredGradients, CountTheBytesOfTheirFactors) {
   EXPECT_EQ(normal_factors(7, 2, 3, 5, 12, at::kFloat).bytes(), 7 * 2 * (3 + 5) * 4);
   EXPECT_EQ(normal_factors(7, 2, 3, 5, 12, at::kDouble).bytes(), 7 * 2 * (3 + 5) * 8);
+  EXPECT_EQ(normal_factors(7, 2, 3, 5, 12, at::kDouble).slice(2, 4).bytes(), 2 * 2 * (3 + 5) * 8);
+  EXPECT_EQ(FactoredGradients::from_dense(normal({7, 5}, 12), {5}, "bias").bytes(),
+            (7 * 5 + 1) * 8);
 }
 
 }  // namespace

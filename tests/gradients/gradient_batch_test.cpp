@@ -91,9 +91,11 @@ TEST(Sketch, KeepsSidesWithinTheLimitAsTheyAre) {
 TEST(Sketch, IsNoLargerThanItsSides) {
   GradientBatch batch;
   batch.parameters = {normal_factors(2, 1, 40, 30, 1), normal_factors(2, 3, 40, 2, 2),
-                      normal_factors(2, 1, 1, 40, 3)};
+                      normal_factors(2, 1, 1, 40, 3),
+                      FactoredGradients::from_dense(normal({2, 8, 3, 5}, 4), {8, 3, 5}, "conv"),
+                      FactoredGradients::from_dense(normal({2, 8}, 5), {8}, "bias")};
   const Sketch sketch(batch, /*side=*/4, /*seed=*/1);
-  EXPECT_EQ(sketch(batch).sizes(), (at::IntArrayRef{2, 4 * 4 + 4 * 2 + 1 * 4}));
+  EXPECT_EQ(sketch(batch).sizes(), (at::IntArrayRef{2, 4 * 4 + 4 * 2 + 1 * 4 + 4 * 4 + 4 * 1}));
 }
 
 TEST(Sketch, IsTheSameForTheSameSeedOnly) {

@@ -196,14 +196,17 @@ def variance_ratio(trace: Trace, *, width: float = 4.5) -> Figure:
             axes.vlines(
                 epochs[there], series.variance_ratio_low[there], series.variance_ratio_high[there], color=shade, linewidth=0.5
             )
-    shown = series.variance_ratio[np.isfinite(series.variance_ratio)]
-    top = max(1.2, 1.05 * float(shown.max()))
+    highest = series.variance_ratio_high if "variance_ratio_high" in series else series.variance_ratio
+    top = max(1.2, 1.05 * float(np.nanmax(np.fmax(series.variance_ratio, highest))))
     axes.axhspan(1, top, color=_GRAY, alpha=0.12, linewidth=0)
     axes.axhline(1 / 3, color=_GRAY, linewidth=0.8, linestyle="--")
     axes.annotate("1/3", (1, 1 / 3), xycoords=axes.get_yaxis_transform(), color=_GRAY, fontsize=7, va="bottom", ha="right")
     per_epoch = _iterations_per_epoch(trace)
     for drop in trace.config.get("lr_drop", []):
         axes.axvline(drop / per_epoch, color=_GRAY, linewidth=0.8, linestyle=":")
+    if top > 2:  # else all that matters, 1/3 and 1, would lie at the bottom
+        axes.set_yscale("symlog", linthresh=0.1, linscale=0.5)
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.set_ylim(0, top)
     _label(axes, f"{name.upper()} / SGD variance", x_label="Epoch")
     figure.legend(loc="outside right upper", title="after the\nsnapshot", title_fontsize=7)

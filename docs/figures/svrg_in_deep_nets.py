@@ -12,11 +12,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
 import gradist
 
+mpl.rcParams.update({
+    "font.size": 8, "legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6,
+    "lines.linewidth": 1.2,
+})  # fmt: skip
 HERE = Path(__file__).resolve().parent
 EPOCH = 78  # batches of 128 in 10,000 images
 
@@ -28,6 +33,12 @@ SVRG: dict[str, Any] = {
 RATIOS = {"log_at": [0.02, 0.11, 0.33, 1], "log_at_every": 2, "drift_every": 3}
 EPOCH_TWO = {"model": "lenet5", "iterations": 2 * EPOCH - 1, "draws": EPOCH // 2, "log_at": [0, 0.02, 0.11, 0.33, 0.66, 1]}
 BATCH_NORM = {"model": "lenet5", "iterations": 4 * EPOCH - 1, "draws": 3, "log_at": [0.5, 1]}
+DEEP = RATIOS | {"iterations": 3 * EPOCH - 1, "draws": EPOCH // 3}
+TEN_EPOCHS = {"model": "lenet5", "iterations": 10 * EPOCH, "lr_drop": [6 * EPOCH], "log_every": EPOCH, "draws": 3}
+METHODS: dict[str, dict[str, Any]] = {"svrg": {}, "sgd": {"drive": "none", "estimator": "sg-b", "transform_locking": "off"}}
+SHARES = (0, 0.1, 0.5, 1)
+SEEDS = (0, 1, 2)
+NETWORKS = {"lenet": "#0072b2", "resnet": "#d55e00", "resnet18": "#009e73"}
 
 RUNS: dict[str, dict[str, Any]] = {
     "lenet": RATIOS | {"model": "lenet5", "iterations": 9 * EPOCH - 1, "lr_drop": [6 * EPOCH], "draws": EPOCH // 2},
@@ -35,8 +46,12 @@ RUNS: dict[str, dict[str, Any]] = {
     "not-locked": EPOCH_TWO | {"transform_locking": "off"},
     "reset": BATCH_NORM,
     "naive": BATCH_NORM | {"batch_norm": "train"},
-    "resnet": RATIOS | {"model": "resnet20", "width": 0.5, "iterations": 3 * EPOCH - 1, "draws": EPOCH // 3},
-}
+    "resnet": DEEP | {"model": "resnet20", "width": 0.5},
+    "resnet18": DEEP | {"model": "resnet18-cifar", "width": 0.25},
+} | {
+    f"averaging-{method}-{share}-{seed}": TEN_EPOCHS | METHODS[method] | {"iterate_averaging": share, "seed": seed}
+    for seed in SEEDS for method in METHODS for share in SHARES
+}  # fmt: skip
 
 
 def locking(traces: dict[str, gradist.Trace]) -> Figure:
@@ -54,7 +69,7 @@ def locking(traces: dict[str, gradist.Trace]) -> Figure:
     axes.set_xlabel("Part of epoch two")
     axes.set_ylabel("Average variance")
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
+    axes.legend()
     return figure
 
 
@@ -69,17 +84,19 @@ def batch_norm(traces: dict[str, gradist.Trace]) -> Figure:
     axes.set_xlabel("Epoch")
     axes.set_ylabel("Test loss")
     axes.set_yscale("log")
-    axes.legend(frameon=False)
+    axes.set_yticks([1, 2, 5, 10], labels=["1", "2", "5", "10"])
+    axes.minorticks_off()
+    axes.legend()
     return figure
 
 
 def drift(traces: dict[str, gradist.Trace]) -> Figure:
-    """Distance and curvature within the last interval that both runs followed: [Defazio19] Fig. 3."""
+    """Distance and curvature within the last interval that all runs followed: [Defazio19] Fig. 3."""
     figure = Figure(figsize=(6.5, 2.6), layout="constrained")
     panels = figure.subplots(1, 2)
-    starts = {name: traces[name].drift.iteration - traces[name].drift.since_snapshot for name in ("lenet", "resnet")}
-    start = max(set(starts["lenet"]) & set(starts["resnet"]))
-    for name, color in (("lenet", "#0072b2"), ("resnet", "#d55e00")):
+    starts = {name: traces[name].drift.iteration - traces[name].drift.since_snapshot for name in NETWORKS}
+    start = max(set.intersection(*(set(each) for each in starts.values())))
+    for name, color in NETWORKS.items():
         series, there = traces[name].drift, starts[name] == start
         for axes, quantity in zip(panels, ("distance", "curvature"), strict=True):
             axes.plot(series.since_snapshot[there], series[quantity][there], color=color, label=name)
@@ -91,8 +108,45 @@ def drift(traces: dict[str, gradist.Trace]) -> Figure:
             round(float(np.median(series.curvature[there])), 3),
         )  # fmt: skip
     panels[1].set_yscale("log")
-    panels[0].legend(frameon=False)
+    panels[0].legend()
     return figure
+
+
+def networks(traces: dict[str, gradist.Trace]) -> Figure:
+    """The ratio within the epochs that were measured of all networks, those of [Defazio19] Fig. 2 laid over each other."""
+    figure = Figure(figsize=(6.5, 2.6), layout="constrained")
+    panels = figure.subplots(1, 2)
+    for axes, epoch in zip(panels, (0, 2), strict=True):
+        for name, color in NETWORKS.items():
+            trace = traces[name]
+            there = trace.iterations // EPOCH == epoch
+            way, series = trace.iterations[there] / EPOCH - epoch, trace["svrg"]
+            label = f"{name}, {trace.parameters:,} parameters"
+            axes.plot(way, series.variance_ratio[there], ".-", color=color, label=label)
+            axes.vlines(way, series.variance_ratio_low[there], series.variance_ratio_high[there], color=color, linewidth=0.8)
+        axes.axhline(1 / 3, color="#555555", linewidth=0.8, linestyle="--")
+        axes.annotate("1/3", (1, 1 / 3), xycoords=axes.get_yaxis_transform(), color="#555555", va="bottom", ha="right")
+        axes.set_title(f"Epoch {epoch}", loc="left", fontsize=8)
+        axes.set_xlabel("Part of the epoch")
+        axes.set_ylim(bottom=0)
+    panels[0].set_ylabel("SVRG / SGD variance")
+    panels[0].legend(fontsize=7)
+    return figure
+
+
+def print_averaging(traces: dict[str, gradist.Trace]) -> None:
+    """Test accuracy after each epoch, at the mean iterate: mean over the seeds, and the standard error of the last one."""
+    for method in METHODS:
+        for share in SHARES:
+            runs = [traces[name] for seed in SEEDS if (name := f"averaging-{method}-{share}-{seed}") in traces]
+            if runs:
+                accuracy = np.array([run.trajectory.test_accuracy for run in runs])
+                train = np.array([run.trajectory.train_loss for run in runs])
+                error = accuracy[:, -1].std(ddof=1) / np.sqrt(len(runs)) if len(runs) > 1 else np.nan
+                print(
+                    f"{method} {share:3} of {len(runs)} seeds: accuracy", np.round(accuracy.mean(0), 3), f"+- {error:.3f}",
+                    "train loss", np.round(train.mean(0), 3),
+                )  # fmt: skip
 
 
 def print_ratios(name: str, trace: gradist.Trace) -> None:
@@ -122,14 +176,17 @@ def main() -> None:
     for name, needed, make in (
         ("svrg-locking", ("locked", "not-locked"), locking),
         ("svrg-batch-norm", ("reset", "naive"), batch_norm),
-        ("svrg-drift", ("lenet", "resnet"), drift),
+        ("svrg-drift", tuple(NETWORKS), drift),
+        ("svrg-ratio-networks", tuple(NETWORKS), networks),
     ):
         if all(each in traces for each in needed):
             make(traces).savefig(HERE / f"{name}.png", dpi=150)
-    for name in ("lenet", "resnet"):
+    print_averaging(traces)
+    for name in NETWORKS:
         if name in traces:
             print_ratios(name, traces[name])
-            traces[name].plot("variance-ratio").savefig(HERE / f"svrg-ratio-{name}.png", dpi=150)
+    if "lenet" in traces:
+        traces["lenet"].plot("variance-ratio").savefig(HERE / "svrg-ratio-lenet.png", dpi=150)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,7 @@ struct RunOptions {
   std::vector<int64_t> lr_drop;
   double lr_drop_factor = 0.1;
   std::string drive = "none";
+  double iterate_averaging = 0;
 
   std::vector<std::string> estimator = {"sg-b", "sg-2b", "svrg", "gc"};
   bool replacement = true;
@@ -207,6 +208,11 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
   visit({"drive", "estimator whose draws make the steps; none: minibatches without replacement",
          training},
         self.drive, one_of(driver_names()));
+  visit({"iterate-averaging",
+         "part of the way between refreshes, at its end, whose mean iterate is the next start; 0: "
+         "none",
+         training},
+        self.iterate_averaging, in_closed(0.0, 1.0));
 
   const char* estimators = "Estimators";
   visit({"estimator", "gradient estimators to measure", estimators}, self.estimator,

@@ -4,6 +4,7 @@
 #include "trajectory/device.h"
 #include "trajectory/epoch_sampler.h"
 #include "trajectory/interruptible_source.h"
+#include "trajectory/iterate_average.h"
 #include "trajectory/log_points.h"
 #include "trajectory/network_of_run.h"
 #include "trajectory/parameter_hash.h"
@@ -93,6 +94,7 @@ class Loop {
                                             .weight_decay(options_.weight_decay)),
         training_(stream_generator(options_.seed, RandomStream::kTraining)),
         sampler_(info.examples, options_.batch_size, training_),
+        average_(options_.iterate_averaging, options_.refresh_every),
         measuring_(stream_generator(options_.seed, RandomStream::kMeasuring)),
         weights_(at::full({options_.batch_size}, 1.0 / static_cast<double>(options_.batch_size),
                           at::kDouble)),
@@ -147,12 +149,16 @@ class Loop {
     }
   }
 
-  /// What is due before the next step: learning rate, refresh, measurement, in this order.
+  /// What is due before the next step: learning rate, mean iterate, refresh, measurement, in this
+  /// order.
   void look() {
     const int64_t iteration = result_.iterations;
     const bool refresh_is_due = iteration % options_.refresh_every == 0;
     const bool log_is_due = log_points_.at(logged_) == iteration;
     drop_learning_rate();
+    if (refresh_is_due) {
+      average_.move_to_mean(source_.parameters());
+    }
     if (refresh_is_due || log_is_due) {
       check_finite("parameters", squared_norm(source_.parameters()));
     }
@@ -183,6 +189,7 @@ class Loop {
     }
     optimizer_.step();
     ++result_.iterations;
+    average_.add(result_.iterations, parameters);
   }
 
   /// In train mode: by the statistics of the batch where there is batch norm.
@@ -322,6 +329,7 @@ class Loop {
   torch::optim::SGD optimizer_;
   at::Generator training_;
   EpochSampler sampler_;  ///< draws from training_
+  IterateAverage average_;
   at::Generator measuring_;
   at::Tensor weights_;
   std::vector<int64_t> log_points_;

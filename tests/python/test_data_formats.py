@@ -62,6 +62,10 @@ def test_hdf5_is_found_as_file_and_as_folder_and_runs_as_csv_does(table, tmp_pat
     from_file = hashes(data="hdf5", data_dir=str(table))
     assert hashes(data="hdf5", data_dir=str(tmp_path)) == from_file
     assert hashes(data="csv", data_dir=str(tmp_path / "csv")) == from_file
+    noise = {"label_smoothing": 0.1, "label_corruption": 0.1, "duplicates": "2,0.3"}
+    noisy = hashes(data="hdf5", data_dir=str(table), **noise)
+    assert noisy == hashes(data="csv", data_dir=str(tmp_path / "csv"), **noise)
+    assert noisy[0][-1] != from_file[0][-1]
 
 
 def test_hdf5_data_sets_have_any_name_in_any_file(tmp_path):

@@ -10,6 +10,7 @@
 #include "trajectory/random_streams.h"
 
 #include <ATen/ops/full.h>
+#include <ATen/ops/zeros_like.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -148,6 +149,88 @@ TEST(SgdTrajectoryTest, TakesTheStepsOfItsFormula) {
   EXPECT_NEAR(last.test_loss, source.evaluate(data.test).loss, 1e-6);
   EXPECT_DOUBLE_EQ(last.learning_rate, 0.1 * options.lr);
   EXPECT_DOUBLE_EQ(last.epoch, 10.0 / static_cast<double>(sampler.batches_per_epoch()));
+}
+
+/// Ten steps of small_run() as its formula has them; before iterations 5 and 10 the parameters
+/// become the mean, in float64, of the last `averaged` iterates. Returns the training loss.
+double loss_by_hand(const RunOptions& options, int64_t averaged) {
+  at::Generator generator = stream_generator(options.seed, RandomStream::kInitialisation);
+  const DataSplit data = load_data(data_options(options));
+  const auto network = make_network(model_options(options), data.train.example_shape(),
+                                    data.train.outputs(), generator);
+  NetworkSource source(network, data.train, Loss::kCrossEntropy);
+  EpochSampler sampler(source.examples(), options.batch_size,
+                       stream_generator(options.seed, RandomStream::kTraining));
+  const at::Tensor weights =
+      at::full({options.batch_size}, 1.0 / static_cast<double>(options.batch_size), at::kDouble);
+  ParameterList velocity;
+  std::vector<ParameterList> iterates;
+  for (int64_t t = 1; t <= options.iterations; ++t) {
+    const ParameterList gradient = source.weighted_gradient(sampler.next(), weights);
+    const at::NoGradGuard no_grad;
+    ParameterList iterate;
+    for (size_t l = 0; l < gradient.size(); ++l) {
+      const at::Tensor& parameter = source.parameters()[l];
+      const at::Tensor force = gradient[l] + options.weight_decay * parameter;
+      if (t == 1) {
+        velocity.push_back(force);
+      } else {
+        velocity[l] = options.momentum * velocity[l] + force;
+      }
+      parameter.sub_(options.lr * velocity[l]);
+      iterate.push_back(parameter.detach().to(at::kDouble));
+    }
+    iterates.push_back(iterate);
+    if (t % options.refresh_every != 0 || averaged == 0) continue;
+    for (size_t l = 0; l < iterate.size(); ++l) {
+      at::Tensor sum = at::zeros_like(iterate[l]);
+      for (int64_t back = 0; back < averaged; ++back) {
+        sum += iterates[static_cast<size_t>(t - 1 - back)][l];
+      }
+      source.parameters()[l].copy_(sum / static_cast<double>(averaged));
+    }
+  }
+  return source.evaluate(data.train).loss;
+}
+
+TEST(SgdTrajectoryTest, GoesOnFromTheMeanIterate) {
+  RunOptions options = small_run();
+  options.estimator = {"sg-b"};
+  const double off = loss_by_hand(options, 0);
+  EXPECT_NEAR(recorded(options).steps.back().train_loss, off, 1e-6);
+  for (const auto& [share, averaged] : {std::pair{1.0, 5}, {0.5, 3}, {0.2, 1}}) {
+    options.iterate_averaging = share;
+    const double by_hand = loss_by_hand(options, averaged);
+    EXPECT_NEAR(recorded(options).steps.back().train_loss, by_hand, 1e-6) << share;
+    if (averaged > 1) {
+      EXPECT_GT(std::abs(by_hand - off), 1e-3) << share << ": the test would tell them apart";
+    }
+  }
+}
+
+TEST(SgdTrajectoryTest, TheMeanOfOneIterateChangesNothing) {
+  RunOptions options = small_run();
+  const auto off = recorded(options).hashes();
+  options.iterate_averaging = 1e-6;
+  EXPECT_EQ(recorded(options).hashes(), off);
+  options.iterate_averaging = 0.5;
+  EXPECT_NE(recorded(options).hashes().back(), off.back());
+}
+
+TEST(SgdTrajectoryTest, TheSnapshotIsTakenAtTheMeanIterate) {
+  RunOptions options = small_run();
+  options.estimator = {"svrg"};
+  options.drive = "svrg";
+  options.iterate_averaging = 1;
+  options.log_every = 1;
+  const Recorder recorder = recorded(options);
+  for (const size_t refresh : {5U, 10U}) {
+    EXPECT_EQ(recorder.steps[refresh].distance_to_snapshot, 0);
+    EXPECT_EQ(recorder.steps[refresh].moments[0].variance_ratio, 0);
+  }
+  options.log_every = 10;
+  EXPECT_EQ(recorded(options).hashes().back(), recorder.hashes().back())
+      << "measuring never moves the trajectory";
 }
 
 RunOptions run_from_metainit() {

@@ -6,6 +6,7 @@ they are lost, that is what is said.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -13,8 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.overrides import _pop_mode_temporarily
 
-__all__ = ["UNKNOWN", "BatchFollower", "tensors_in"]
+__all__ = ["UNKNOWN", "BatchFollower", "tensors_in", "unfollowed"]
+
+
+def unfollowed() -> contextlib.AbstractContextManager[Any]:
+    """Within, the innermost function mode does not see what is asked of tensors: that is no operation of the model."""
+    return _pop_mode_temporarily() if torch._C._len_torch_function_stack() else contextlib.nullcontext()
+
 
 def tensors_in(values: Any) -> Iterator[Tensor]:
     """The tensors in nested tuples, lists and dicts."""
@@ -84,18 +92,20 @@ class BatchFollower:
     def follow_operation(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
         if not isinstance(result, Tensor | tuple | list):
             return
-        if func in (Tensor.repeat, Tensor.expand) and not args[0].requires_grad and not self.knows(args[0]):
+        if func in _REPEATS and not args[0].requires_grad and not self.knows(args[0]):
             # Data of no example's own, such as positions, once for each example; not where that B is B may be chance.
             if isinstance(result, Tensor) and result.dim() > 1 and result.shape[0] == self.examples and not self.ambiguous:
                 self.mark(result, 0)
             return
-        source = next((each for each in _shallow_tensors(args, kwargs) if self.knows(each)), None)
-        if source is None or (dimension := self.batch_dimension(source)) == UNKNOWN:
+        source = args[0] if args and isinstance(args[0], Tensor) and self.knows(args[0]) else None  # mostly the first one
+        if source is None:
+            source = next((each for each in _shallow_tensors(args, kwargs) if self.knows(each)), None)
+            if source is not None and not _keeps_examples_of(func, args, kwargs, source) and func not in _TURNS_IN_PLACE:
+                return
+        if source is None or (dimension := self.batch_dimension(source)) == UNKNOWN or func in _LOST:
             return
         if func in _TURNS_IN_PLACE:
             source.__dict__.pop(self._name, None)
-            return
-        if func in _LOST or not _keeps_examples_of(func, args, kwargs, source):
             return
         move = _MOVES.get(func) if dimension >= 0 else None
         move = self._reshaped if func in _RESHAPES else move
@@ -150,6 +160,7 @@ _ALIGNED = frozenset(
                  "concat", "stack", "lerp", "multiply", "subtract", "divide", "logaddexp", "addcmul", "addcdiv", "bmm")
     for before, after in (("", ""), ("__", "__"), ("", "_"))
 )  # fmt: skip
+_REPEATS = frozenset((Tensor.repeat, Tensor.expand))
 _LOST = frozenset((torch.as_strided, Tensor.as_strided, torch.cdist))
 _TURNS_IN_PLACE = frozenset(
     getattr(Tensor, name)

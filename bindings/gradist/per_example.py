@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointError
 
 from gradist import _core
-from gradist.following import tensors_in
+from gradist.following import tensors_in, unfollowed
 from gradist.probe import Data, LossFunction, ModelSource, is_random, refuse_coupled, trainable, unchanged
 from gradist.recording import recorded
 
@@ -101,7 +101,8 @@ class PerExample:
         assert self._tape is not None
         self._twice_inside = self._tape.twice
         if torch.is_grad_enabled():
-            self._calls.append(_Call(args, kwargs, outputs, self._batch_dimension))
+            with unfollowed():
+                self._calls.append(_Call(args, kwargs, outputs, self._batch_dimension))
 
     def _finish(self) -> None:
         assert self._tape is not None
@@ -340,41 +341,44 @@ class GradientNorms:
         self._names = list(names)
         self.chunk = chunk
         """Examples that went through the model at once."""
-        self._losses: list[Tensor] = []
-        self._norms: list[list[Tensor]] = []
-        self._sums: list[Tensor] = []
-        self.coverage: dict[str, Method] = {}
-        """How the gradients of every parameter were found."""
+        self._total: _core.ReducedGradients | None = None
 
     def _add(self, part: _core.ReducedGradients) -> None:
-        self._losses.append(part.losses)
-        self._norms.append([each.squared_norms for each in part.parameters])
-        if not self._sums:
-            self._sums = [each.sum for each in part.parameters]
-            methods = (Method(each.method, each.reason) for each in part.parameters)
-            self.coverage = dict(zip(self._names, methods, strict=True))
+        if self._total is None:
+            self._total = part
         else:
-            torch._foreach_add_(self._sums, [each.sum for each in part.parameters])
+            self._total.append(part)
+
+    @property
+    def _found(self) -> _core.ReducedGradients:
+        assert self._total is not None
+        return self._total
+
+    @property
+    def coverage(self) -> dict[str, Method]:
+        """How the gradients of every parameter were found."""
+        methods = (Method(each.method, each.reason) for each in self._found.parameters)
+        return dict(zip(self._names, methods, strict=True))
 
     @property
     def losses(self) -> Tensor:
         """f_i, [B]."""
-        return torch.cat(self._losses)
+        return self._found.losses
 
     @property
     def per_parameter(self) -> dict[str, Tensor]:
         """||g_il||^2 by parameter, [B] float64."""
-        return {name: torch.cat([part[k] for part in self._norms]).double() for k, name in enumerate(self._names)}
+        return {name: each.squared_norms.double() for name, each in zip(self._names, self._found.parameters, strict=True)}
 
     @property
     def squared_norms(self) -> Tensor:
         """||g_i||^2, [B] float64."""
-        return torch.cat([torch.stack([each.double() for each in part]).sum(0) for part in self._norms])
+        return self._found.squared_norms()
 
     @property
     def gradient(self) -> dict[str, Tensor]:
         """sum_i g_i by parameter: what a backward pass from the summed loss leaves in `.grad`."""
-        return dict(zip(self._names, self._sums, strict=True))
+        return {name: each.sum for name, each in zip(self._names, self._found.parameters, strict=True)}
 
 
 def gradient_norms(

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset, TensorDataset, default_collate
 
 from gradist import _core
-from gradist.following import tensors_in
+from gradist.following import tensors_in, unfollowed
+from gradist.layers import layers_of, named_layers, named_parameters
 from gradist.recording import recorded
 
 __all__ = [
@@ -63,6 +64,12 @@ class ModelSource:
 
     def _losses(self, inputs: Any, targets: Any, examples: int) -> Tensor:
         losses = self.loss_fn(apply_model(self.model, inputs), targets)
+        with unfollowed():
+            self._check_losses(losses, examples)
+        return losses
+
+    @staticmethod
+    def _check_losses(losses: Any, examples: int) -> None:
         if not isinstance(losses, Tensor) or list(losses.shape) != [examples]:
             shape = list(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
             raise ValueError(
@@ -71,7 +78,6 @@ class ModelSource:
             )
         if not losses.is_floating_point() or (torch.is_grad_enabled() and not losses.requires_grad):
             raise ValueError("loss_fn's losses do not depend on the model's parameters, must be a differentiable function of them")
-        return losses
 
     def gradients(self, indices: Tensor) -> _core.GradientBatch:
         """g_i of the examples `indices` [B]."""
@@ -87,8 +93,10 @@ class ModelSource:
         """Squared norms and sum of g_i for the examples from `begin` to `end`."""
         with torch.enable_grad():
             tape = _core.Tape(examples=end - begin, reduce=True, keep_factors=False, choices=choices)
+            inputs, targets = self.inputs, self.targets
+            if end - begin < self.examples:
+                inputs, targets = (_mapped(each, lambda tensor: tensor[begin:end]) for each in (inputs, targets))
             with recorded(self.model, tape):
-                inputs, targets = (_mapped(each, lambda tensor: tensor[begin:end]) for each in (self.inputs, self.targets))
                 losses = self._losses(inputs, targets, end - begin)
             return tape.backward_reduced(losses, self.parameters, lambda i: self.losses(torch.tensor([begin + i]))[0])
 
@@ -118,20 +126,20 @@ class ModelSource:
 @contextlib.contextmanager
 def unchanged(model: nn.Module) -> Iterator[None]:
     """Buffers (running statistics) and torch's random state are as before afterwards; within, autograd works."""
-    buffers = {name: each.clone() for name, each in model.named_buffers()}
-    devices = {each.device for each in model.parameters() if each.device.type == "cuda"}
+    buffers = [(each, each.clone()) for layer in layers_of(model) for each in layer._buffers.values() if each is not None]
+    devices = {each.device for _, each in named_parameters(model) if each.is_cuda}
     with torch.inference_mode(False), torch.random.fork_rng(devices=list(devices)):
         try:
             yield
         finally:
             with torch.no_grad():
-                for name, each in model.named_buffers():
-                    each.copy_(buffers[name])
+                for each, former in buffers:
+                    each.copy_(former)
 
 
 def trainable(model: nn.Module) -> tuple[list[str], list[Tensor]]:
     """Names and parameters that are measured: those that require gradients."""
-    named = [(name, each) for name, each in model.named_parameters() if each.requires_grad]
+    named = [(name, each) for name, each in named_parameters(model) if each.requires_grad]
     if not named:
         raise ValueError("the model has no parameter that requires gradients, must have one to measure")
     for name, each in named:
@@ -169,14 +177,14 @@ def _read(dataset: Dataset[Any]) -> tuple[Any, Any]:
 
 def refuse_coupled(model: nn.Module) -> None:
     """Refuses a model with a layer that mixes the examples of a batch."""
-    for name, layer in model.named_modules():
+    for name, layer in named_layers(model):
         if reason := _coupled(layer):
             raise ValueError(f"layer {name or 'model'!r} ({type(layer).__name__}) {reason}; {_WAYS_OUT}")
 
 
 def refuse_random(model: nn.Module) -> None:
     """Refuses a model with a layer that is random, so that no second run sees the same."""
-    for name, layer in model.named_modules():
+    for name, layer in named_layers(model):
         if reason := is_random(layer):
             raise ValueError(f"layer {name or 'model'!r} ({type(layer).__name__}) {reason}; {_WAYS_OUT}")
 

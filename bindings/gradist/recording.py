@@ -19,7 +19,9 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from gradist import _core
-from gradist.following import UNKNOWN, BatchFollower, tensors_in
+from gradist.following import UNKNOWN, BatchFollower, tensors_in, unfollowed
+from gradist.layers import layers_of, named_parameters
+from gradist.sequences import Recorder, known_sequences
 
 __all__ = ["Rule", "recorded", "rule"]
 
@@ -58,7 +60,7 @@ def recorded(model: nn.Module, tape: _core.Tape) -> Iterator[Callable[[Tensor], 
     mode = _Recording(tape, model)
     hook = model.register_forward_pre_hook(lambda _, args, kwargs: mode.follow((args, kwargs)), with_kwargs=True)
     try:
-        with _custom_layers(model, mode), _followed_layers(model, mode), mode:
+        with _custom_layers(model, mode), _followed_layers(model, mode), known_sequences(model, mode, _RECORDERS), mode:
             yield mode.batch_dimension
     finally:
         hook.remove()
@@ -72,11 +74,12 @@ class _Recording(BatchFollower, TorchFunctionMode):
         BatchFollower.__init__(self)
         TorchFunctionMode.__init__(self)
         self.tape = tape
-        self._own = {id(each) for each in model.parameters()}
+        self._own = {id(each) for _, each in named_parameters(model)}
 
     def follow(self, inputs: Any) -> None:
         first = not self.examples
-        super().follow(inputs)
+        with unfollowed():
+            super().follow(inputs)
         if first and self.examples:
             self.tape.follow(self.examples)
 
@@ -377,6 +380,22 @@ _RULES: dict[Any, Callable[..., Any]] = {
 }
 
 
+# ---- layers of torch's own, by type, for sequences of them
+
+
+def _convolution_layer(operation: Any) -> Recorder:
+    record = _RULES[operation]
+    return lambda mode, layer, x: record(mode, x, layer.weight, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+
+
+_RECORDERS: dict[type[nn.Module], Recorder] = {
+    nn.Linear: lambda mode, layer, x: _linear(mode, x, layer.weight, layer.bias),
+    nn.Conv1d: _convolution_layer(torch.conv1d),
+    nn.Conv2d: _convolution_layer(torch.conv2d),
+    nn.LayerNorm: lambda mode, layer, x: _layer_norm(mode, x, layer.normalized_shape, layer.weight, layer.bias, layer.eps),
+}
+
+
 # ---- layers whose operations the mode does not see
 
 
@@ -396,7 +415,7 @@ def _followed_layers(model: nn.Module, mode: _Recording) -> Iterator[None]:
                 mode.mark(state, 1 if recurrent else where)
 
     kinds = (nn.RNNBase, nn.RNNCellBase)
-    hooks = [layer.register_forward_hook(follow) for layer in model.modules() if isinstance(layer, kinds)]
+    hooks = [layer.register_forward_hook(follow) for layer in layers_of(model) if isinstance(layer, kinds)]
     try:
         yield
     finally:
@@ -410,7 +429,7 @@ def _followed_layers(model: nn.Module, mode: _Recording) -> Iterator[None]:
 @contextlib.contextmanager
 def _custom_layers(model: nn.Module, mode: _Recording) -> Iterator[None]:
     layers = []
-    for layer in model.modules():
+    for layer in layers_of(model):
         rule_of = _custom_rules.get(type(layer))  # a subclass may compute something else
         if rule_of is not None and "forward" not in layer.__dict__:
             layers.append(layer)

@@ -31,6 +31,8 @@ struct Vector {
   typedef Scalar Type __attribute__((vector_size(GRADIST_VECTOR_BYTES)));
   typedef Scalar Unaligned
       __attribute__((vector_size(GRADIST_VECTOR_BYTES), aligned(sizeof(Scalar)), may_alias));
+  typedef double Doubles
+      __attribute__((vector_size(GRADIST_VECTOR_BYTES / sizeof(Scalar) * sizeof(double))));
 
   static Type load(const Scalar* from) { return *reinterpret_cast<const Unaligned*>(from); }
   static void store(Scalar* to, Type value) { *reinterpret_cast<Unaligned*>(to) = value; }
@@ -367,10 +369,6 @@ template <typename Scalar>
 void form_here(const Formation<Scalar>& formation, int64_t begin, int64_t end,
                const FormationResult<Scalar>& result) {
   Former<Scalar>(formation).run(begin, end, result);
-}
-
-constexpr FormationKernels make_kernels() {
-  return {&form_here<float>, &form_here<double>, kTileRows, GRADIST_VECTOR_BYTES};
 }
 
 }  // namespace

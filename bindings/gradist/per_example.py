@@ -18,6 +18,7 @@ from torch.utils.checkpoint import CheckpointError
 
 from gradist import _core
 from gradist.following import tensors_in, unfollowed
+from gradist.layers import Layers
 from gradist.probe import Data, LossFunction, ModelSource, is_random, refuse_coupled, trainable, unchanged
 from gradist.recording import recorded
 
@@ -52,8 +53,9 @@ class PerExample:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = getattr(model, "_orig_mod", model)
-        self._names, self._parameters = trainable(self._model)
-        refuse_coupled(self._model)
+        self._layers = Layers(self._model)
+        self._names, self._parameters = trainable(self._layers)
+        refuse_coupled(self._layers)
         self._exit = contextlib.ExitStack()
         self._calls: list[_Call] = []
         self._reached: set[int] = set()
@@ -83,7 +85,7 @@ class PerExample:
                 entered.callback(hook.remove)
             hook = self._model.register_forward_hook(self._called, with_kwargs=True)
             entered.callback(hook.remove)
-            self._batch_dimension = entered.enter_context(recorded(self._model, self._tape))
+            self._batch_dimension = entered.enter_context(recorded(self._layers, self._tape))
             self._exit = entered.pop_all()
         return self
 
@@ -138,14 +140,14 @@ class PerExample:
                 f"parameters {names} are used outside the layers with a rule, which takes a call of the whole model on a batch "
                 "to measure: call model(...) inside the context"
             )
-        if drop := next((name for name, layer in self._model.named_modules() if is_random(layer)), None):
+        if drop := next((name for name, layer in self._layers.named if is_random(layer)), None):
             raise ValueError(
                 f"parameters {names} are used outside the layers with a rule, and layer {drop!r} drops at random, so that no "
                 "second run of the model sees the same: call model.eval() first, or give the layer a rule by gradist.rule"
             )
         parameters = [self._parameters[each] for each in positions]
         rows: list[list[Tensor]] = [[] for _ in positions]
-        with unchanged(self._model), torch.enable_grad():
+        with unchanged(self._layers), torch.enable_grad():
             for i in range(self._examples):
                 total = [torch.zeros_like(each) for each in parameters]
                 for call in self._calls:
@@ -176,6 +178,12 @@ class PerExample:
 
     def squared_norms(self) -> Tensor:
         """||g_i||^2, [B] float64."""
+        self._result()
+        found = self._reduced
+        if all(each is not None for each in found) and not self._formed and len({each.device for each in self._parameters}) == 1:
+            norms = [each.squared_norms for each in found if each is not None]
+            if len({each.dtype for each in norms}) == 1:
+                return torch.stack(norms).sum(0, dtype=torch.float64)
         norms = list(self.per_parameter().values())
         if len({each.device for each in norms}) > 1:
             norms = [each.cpu() for each in norms]
@@ -405,8 +413,8 @@ def gradient_norms(
         if value < 0:
             raise ValueError(f"{name} = {value}, must be >= 0")
     source = ModelSource(model, loss_fn, batch)
-    refuse_coupled(source.model)
-    with unchanged(source.model):
+    refuse_coupled(source.layers)
+    with unchanged(source.layers):
         setting = _fastest(source, _largest_chunk(source, max_bytes), chunk)
         return _pass(source, setting, source.examples)
 

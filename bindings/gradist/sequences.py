@@ -8,7 +8,6 @@ the rest runs as ever.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,41 +16,24 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
 from gradist.following import BatchFollower, unfollowed
-from gradist.layers import layers_of
 
-__all__ = ["Recorder", "known_sequences"]
+__all__ = ["Recorder", "Recorders", "run_alone", "sequence_forward", "stands_alone"]
 
 Recorder = Callable[[Any, Any, Tensor], Tensor | None]
 """recorder(mode, layer, x) -> the layer's output if the tape has recorded it."""
+Recorders = dict[type[nn.Module], Recorder]
 
 
-@contextlib.contextmanager
-def known_sequences(model: nn.Module, mode: BatchFollower, recorders: dict[type[nn.Module], Recorder]) -> Iterator[None]:
-    """Within, the model's sequences run known layers by themselves."""
-    sequences = [each for each in layers_of(model) if type(each) is nn.Sequential and "forward" not in each.__dict__]
-    try:
-        for each in sequences:
-            each.__dict__["forward"] = _forward(each, mode, recorders)
-        yield
-    finally:
-        for each in sequences:
-            each.__dict__.pop("forward", None)
+def sequence_forward(sequence: nn.Sequential, mode: BatchFollower, recorders: Recorders) -> Callable[[Any], Any]:
+    """The sequence's forward while its model is recorded."""
 
-
-def _forward(sequence: nn.Sequential, mode: BatchFollower, recorders: dict[type[nn.Module], Recorder]) -> Callable[[Any], Any]:
     def forward(input: Any) -> Any:
         layers = iter(sequence._modules.values())
         layer = next(layers, None)
         # A function mode of somebody else's wants to see the operations.
         if type(input) is Tensor and torch.is_grad_enabled() and torch._C._len_torch_function_stack() == 1 and not _has_any_global_hook():
             with unfollowed():
-                known = mode.examples > 0 and mode.batch_dimension(input) == 0
-                while known and layer is not None and _keeps_batch(layer, input):
-                    recorder = recorders.get(type(layer))
-                    output = recorder(mode, layer, input) if recorder else None
-                    input = layer(input) if output is None else output
-                    mode.mark(input, 0)
-                    layer = next(layers, None)
+                input, layer = _run_known(layer, layers, mode, recorders, input)
         while layer is not None:
             input = layer(input)
             layer = next(layers, None)
@@ -60,17 +42,48 @@ def _forward(sequence: nn.Sequential, mode: BatchFollower, recorders: dict[type[
     return forward
 
 
+def stands_alone(model: nn.Module, input: Any) -> bool:
+    """Whether the model is a sequence of known layers and nothing else, and no function mode at work that wants to see them."""
+    return (
+        type(model) is nn.Sequential and type(input) is Tensor and _untouched(model)
+        and all(type(layer) in _FITTING and _untouched(layer) for layer in model._modules.values() if layer is not None)
+        and torch._C._len_torch_function_stack() == 0 and not _has_any_global_hook()
+    )  # fmt: skip
+
+
+def run_alone(sequence: nn.Module, mode: BatchFollower, recorders: Recorders, input: Tensor) -> Tensor | None:
+    """Its output; nothing where a layer does not fit its input after all."""
+    layers = iter(sequence._modules.values())
+    output, rest = _run_known(next(layers, None), layers, mode, recorders, input)
+    return output if rest is None else None
+
+
+def _run_known(
+    layer: nn.Module | None, others: Iterator[nn.Module | None], mode: BatchFollower, recorders: Recorders, input: Tensor
+) -> tuple[Tensor, nn.Module | None]:
+    """Runs the layer and the others up to the first that is not known: its input, and itself."""
+    known = mode.examples > 0 and mode.batch_dimension(input) == 0
+    while known and layer is not None and _keeps_batch(layer, input):
+        recorder = recorders.get(type(layer))
+        output = recorder(mode, layer, input) if recorder else None
+        input = layer(input) if output is None else output
+        mode.mark(input, 0)
+        layer = next(others, None)
+    return input, layer
+
+
+def _untouched(layer: nn.Module) -> bool:
+    """Whether a call of the layer runs its class's forward and nothing else."""
+    return not (
+        layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
+        or "forward" in layer.__dict__ or layer._compiled_call_impl is not None
+    )  # fmt: skip
+
+
 def _keeps_batch(layer: nn.Module, input: Tensor) -> bool:
     """Whether the layer is one of torch's as it was made, and sees one example in each entry of dimension 0."""
     fits = _FITTING.get(type(layer))
-    return (
-        fits is not None
-        and fits(layer, input.dim())
-        and not (
-            layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
-            or "forward" in layer.__dict__ or layer._compiled_call_impl is not None
-        )
-    )  # fmt: skip
+    return fits is not None and fits(layer, input.dim()) and _untouched(layer)
 
 
 _FITTING: dict[type[nn.Module], Callable[[Any, int], bool]] = {

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradist.per_example import Method, PerExample, per_example
 from gradist.layers import Layers
+from gradist.per_example import Method, PerExample, per_example
 from gradist.probe import Data, apply_model, data_of, refuse_coupled, refuse_random, take, trainable, unchanged
 
 __all__ = ["Check", "check"]

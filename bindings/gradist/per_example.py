@@ -80,11 +80,10 @@ class PerExample:
             entered.callback(_measured.difference_update, own)
             if "torch._dynamo" in sys.modules:  # a compiled model calls no layers that could be seen
                 entered.enter_context(torch.compiler.set_stance("force_eager"))
+            hooks = [self._model.register_forward_hook(self._called, with_kwargs=True)]
+            entered.callback(lambda: [each.remove() for each in hooks])
             for position, parameter in enumerate(self._parameters):
-                hook = parameter.register_hook(lambda _, position=position: self._reached.add(position))  # type: ignore[no-untyped-call]
-                entered.callback(hook.remove)
-            hook = self._model.register_forward_hook(self._called, with_kwargs=True)
-            entered.callback(hook.remove)
+                hooks.append(parameter.register_hook(lambda _, position=position: self._reached.add(position)))  # type: ignore[no-untyped-call]
             self._batch_dimension = entered.enter_context(recorded(self._layers, self._tape))
             self._exit = entered.pop_all()
         return self
@@ -113,7 +112,7 @@ class PerExample:
                 "a gradient was differentiated again (create_graph) outside the model, so that single examples' gradients are "
                 "not known: must be computed inside the model's forward, or without gradist.per_example"
             )
-        again = self._tape.differentiated_twice(self._parameters)
+        again = self._tape.differentiated_twice(self._parameters) if self._tape.twice else []
         if both := [self._names[each] for each in again if each in self._reached]:
             raise ValueError(f"parameter {both[0]!r} is used where no layer rule sees it and in a gradient of a gradient, must not be in both")
         self._tape.settle(self._parameters, [each for call in self._calls for each in tensors_in((call.args, call.kwargs))])

@@ -30,8 +30,7 @@ def sequence_forward(sequence: nn.Sequential, mode: BatchFollower, recorders: Re
     def forward(input: Any) -> Any:
         layers = iter(sequence._modules.values())
         layer = next(layers, None)
-        # A function mode of somebody else's wants to see the operations.
-        if type(input) is Tensor and torch.is_grad_enabled() and torch._C._len_torch_function_stack() == 1 and not _has_any_global_hook():
+        if type(input) is Tensor and torch.is_grad_enabled() and _nobody_else_sees(modes=1):
             with unfollowed():
                 input, layer = _run_known(layer, layers, mode, recorders, input)
         while layer is not None:
@@ -47,7 +46,7 @@ def stands_alone(model: nn.Module, input: Any) -> bool:
     return (
         type(model) is nn.Sequential and type(input) is Tensor and _untouched(model)
         and all(type(layer) in _FITTING and _untouched(layer) for layer in model._modules.values() if layer is not None)
-        and torch._C._len_torch_function_stack() == 0 and not _has_any_global_hook()
+        and _nobody_else_sees(modes=0)
     )  # fmt: skip
 
 
@@ -70,6 +69,11 @@ def _run_known(
         mode.mark(input, 0)
         layer = next(others, None)
     return input, layer
+
+
+def _nobody_else_sees(modes: int) -> bool:
+    """Whether there are so many function modes, gradist's own, and no hooks of all modules, which want to see every layer."""
+    return torch._C._len_torch_function_stack() == modes and not _has_any_global_hook()  # type: ignore[no-untyped-call]
 
 
 def _untouched(layer: nn.Module) -> bool:

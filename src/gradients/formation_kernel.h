@@ -38,14 +38,16 @@ struct Vector {
   static void store(Scalar* to, Type value) { *reinterpret_cast<Unaligned*>(to) = value; }
 };
 
-/// Memory aligned to a cache line, zeroed.
+/// Memory aligned to a cache line, zeroed unless told otherwise.
 template <typename Scalar>
 class Buffer {
  public:
-  explicit Buffer(int64_t numbers)
-      : data_(static_cast<Scalar*>(std::aligned_alloc(
-            64, (static_cast<size_t>(numbers) * sizeof(Scalar) + 127) / 64 * 64))) {
-    std::memset(data_.get(), 0, (static_cast<size_t>(numbers) * sizeof(Scalar) + 127) / 64 * 64);
+  explicit Buffer(int64_t numbers, bool zeroed = true) {
+    const auto bytes = (static_cast<size_t>(numbers) * sizeof(Scalar) + 127) / 64 * 64;
+    data_.reset(static_cast<Scalar*>(std::aligned_alloc(64, bytes)));
+    if (zeroed) {
+      std::memset(data_.get(), 0, bytes);
+    }
   }
   Scalar* get() const { return data_.get(); }
 

@@ -527,9 +527,8 @@ Formed formed_squared_norms(const at::Tensor& activations, const at::Tensor& bac
 }
 
 Formed squared_norms_and_sum(const at::Tensor& rows) {
-  return AT_DISPATCH_FLOATING_TYPES(rows.scalar_type(), "gradist::kernels", [&] {
-    return add_rows_up<scalar_t>(rows.contiguous());
-  });
+  return AT_DISPATCH_FLOATING_TYPES(rows.scalar_type(), "gradist::kernels",
+                                    [&] { return add_rows_up<scalar_t>(rows.contiguous()); });
 }
 
 Formed token_squared_norms(const at::Tensor& tokens, const at::Tensor& backprops, int64_t count) {

@@ -29,16 +29,12 @@ class PositionFormer {
         range_(range),
         result_(result),
         tiles_((range.row_end - range.row_begin + kPositionRows - 1) / kPositionRows),
-        rows_(tiles_ * f_.positions * kPositionRows),
-        columns_(f_.positions * kColumns) {}
+        rows_(tiles_ * f_.positions * kPositionRows, /*zeroed=*/false),
+        columns_(f_.positions * kColumns, /*zeroed=*/false) {}
 
   void run() {
     for (int64_t i = 0; i < f_.examples; ++i) {
-      for (int64_t t = 0; t < tiles_; ++t) {
-        const auto row = range_.row_begin + t * kPositionRows;
-        gather<kPositionRows>(f_.backprops, i, row, range_.row_end - row,
-                              rows_.get() + t * f_.positions * kPositionRows);
-      }
+      gather_rows(i);
       const bool fresh = result_.fresh && i == 0;
       Squares squares{};
       for (auto c = range_.column_begin; c < range_.column_end; c += kColumns) {
@@ -57,6 +53,31 @@ class PositionFormer {
   }
 
  private:
+  /// Brings an example's d side by side, several tiles at a time: they share cache lines.
+  void gather_rows(int64_t example) {
+    constexpr int64_t kTogether = 4;
+    const auto whole = (range_.row_end - range_.row_begin) / kPositionRows;
+    const auto tile_numbers = f_.positions * kPositionRows;
+    int64_t t = 0;
+    for (; t + kTogether <= whole; t += kTogether) {
+      const auto* from =
+          f_.backprops.data + example * f_.backprops.example + range_.row_begin + t * kPositionRows;
+      auto* to = rows_.get() + t * tile_numbers;
+      for (int64_t s = 0; s < f_.positions;
+           ++s, from += f_.backprops.position, to += kPositionRows) {
+        for (int64_t k = 0; k < kTogether; ++k) {
+          std::memcpy(to + k * tile_numbers, from + k * kPositionRows,
+                      kPositionRows * sizeof(Scalar));
+        }
+      }
+    }
+    for (; t < tiles_; ++t) {
+      const auto row = range_.row_begin + t * kPositionRows;
+      gather<kPositionRows>(f_.backprops, example, row, range_.row_end - row,
+                            rows_.get() + t * tile_numbers);
+    }
+  }
+
   /// kWidth numbers of every position of an example, from `first`; what is beyond `width` stays 0.
   template <int64_t kWidth>
   void gather(const PositionSide<Scalar>& side, int64_t example, int64_t first, int64_t width,
@@ -79,10 +100,17 @@ class PositionFormer {
     gather<kBlocks * kLanes>(f_.activations, example, column, range_.column_end - column,
                              columns_.get());
     for (int64_t t = 0; t < tiles_; ++t) {
-      V tile[kPositionRows][kBlocks];
-      products<kBlocks>(rows_.get() + t * f_.positions * kPositionRows, tile);
       const auto row = range_.row_begin + t * kPositionRows;
       const auto rows = std::min(kPositionRows, range_.row_end - row);
+      if (result_.sum != nullptr) {  // by the time the products are there, so are the former sums
+        for (int64_t r = 0; r < rows; ++r) {
+          const auto* sum = result_.sum + (row + r) * f_.activations.numbers + column;
+          __builtin_prefetch(sum, 1);
+          __builtin_prefetch(sum + kLanes, 1);
+        }
+      }
+      V tile[kPositionRows][kBlocks];
+      products<kBlocks>(rows_.get() + t * f_.positions * kPositionRows, tile);
       V square{};
       for (int64_t r = 0; r < rows; ++r) {
         for (int b = 0; b < kBlocks; ++b) {

@@ -136,12 +136,13 @@ kernels::Formed form_over_positions(const at::Tensor& a, const at::Tensor& d, bo
   const auto sum = with_sum ? at::empty({outputs, inputs}, a.options()) : at::Tensor();
   auto* norms_data = norms.template data_ptr<double>();
   auto* sum_data = with_sum ? sum.template data_ptr<Scalar>() : nullptr;
-  at::parallel_for(0, grid.size(), divided_up(grid.size(), threads), [&](int64_t first, int64_t last) {
-    for (int64_t part = first; part < last; ++part) {
-      form_positions<Scalar>(formation, grid[part],
-                             {norms_data + part * examples, sum_data, /*fresh=*/true});
-    }
-  });
+  at::parallel_for(
+      0, grid.size(), divided_up(grid.size(), threads), [&](int64_t first, int64_t last) {
+        for (int64_t part = first; part < last; ++part) {
+          form_positions<Scalar>(formation, grid[part],
+                                 {norms_data + part * examples, sum_data, /*fresh=*/true});
+        }
+      });
   return {grid.size() == 1 ? norms.squeeze(0) : norms.sum(0), sum};
 }
 

@@ -24,16 +24,26 @@ def unfollowed() -> contextlib.AbstractContextManager[Any]:
     return _pop_mode_temporarily() if torch._C._len_torch_function_stack() else contextlib.nullcontext()
 
 
-def tensors_in(values: Any) -> Iterator[Tensor]:
+def tensors_in(values: Any) -> list[Tensor]:
     """The tensors in nested tuples, lists and dicts."""
+    found: list[Tensor] = []
+    _collect(values, found)
+    return found
+
+
+def _collect(values: Any, found: list[Tensor]) -> None:
     if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, Mapping):
-        for each in values.values():
-            yield from tensors_in(each)
-    elif isinstance(values, Sequence) and not isinstance(values, str):
+        found.append(values)
+    elif isinstance(values, tuple | list):
         for each in values:
-            yield from tensors_in(each)
+            _collect(each, found)
+    elif isinstance(values, dict):
+        for each in values.values():
+            _collect(each, found)
+    elif isinstance(values, Mapping):
+        _collect(tuple(values.values()), found)
+    elif isinstance(values, Sequence) and not isinstance(values, str):
+        _collect(tuple(values), found)
 
 
 UNKNOWN = -1

@@ -129,7 +129,9 @@ void bind_batch(py::module_& module) {
 
   py::class_<ReducedGradients>(module, "ReducedGradients")
       .def_readonly("losses", &ReducedGradients::losses)
-      .def_readonly("parameters", &ReducedGradients::parameters);
+      .def_readonly("parameters", &ReducedGradients::parameters)
+      .def("squared_norms", &ReducedGradients::squared_norms, no_gil)
+      .def("append", &ReducedGradients::append, no_gil, py::arg("part"));
 }
 
 void bind_choices(py::module_& module) {

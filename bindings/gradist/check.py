@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gradist.layers import Layers
 from gradist.per_example import Method, PerExample, per_example
 from gradist.probe import Data, apply_model, data_of, refuse_coupled, refuse_random, take, trainable, unchanged
 
@@ -87,11 +88,12 @@ def check(model: nn.Module, loss_fn: Callable[[Any, Any], Tensor], batch: Data) 
     if not isinstance(model, nn.Module):
         raise ValueError(f"model is a {type(model).__name__}, must be a torch.nn.Module")
     inputs, targets, examples = data_of(batch)
-    names, parameters = trainable(model)
-    refuse_coupled(model)
-    refuse_random(model)
+    layers = Layers(model)
+    names, parameters = trainable(layers)
+    refuse_coupled(layers)
+    refuse_random(layers)
     saved = [each.grad for each in parameters]
-    with unchanged(model), torch.enable_grad():
+    with unchanged(layers), torch.enable_grad():
         try:
             for each in parameters:
                 each.grad = None

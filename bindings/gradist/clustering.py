@@ -146,7 +146,7 @@ def cluster(
     for name, value, limit in (("k", k, source.examples), ("iterations", iterations, math.inf)):
         if not 1 <= value <= limit:
             raise ValueError(f"{name} = {value}, must be >= 1" + (f" and <= {limit}, the examples" if name == "k" else ""))
-    with unchanged(source.model):
+    with unchanged(source.layers):
         check_separable(source)
         former = None if start is None else start._core
         remembered = None if start is None else start._memory

@@ -72,7 +72,7 @@ def per_coordinate(
     if not 1 <= batch_size <= source.examples:
         raise ValueError(f"batch_size = {batch_size}, must lie in [1, {source.examples}], the number of examples")
     before = None if snapshot is None else _source_at(snapshot, source)
-    with unchanged(source.model):
+    with unchanged(source.layers):
         check_separable(source)
         plain, differences = _Spread(source), _Spread(source)
         for indices in _chunks(source):

@@ -6,6 +6,7 @@ they are lost, that is what is said.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -13,19 +14,36 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.overrides import _pop_mode_temporarily
 
-__all__ = ["UNKNOWN", "BatchFollower", "tensors_in"]
+__all__ = ["UNKNOWN", "BatchFollower", "tensors_in", "unfollowed"]
 
-def tensors_in(values: Any) -> Iterator[Tensor]:
+
+def unfollowed() -> contextlib.AbstractContextManager[Any]:
+    """Within, the innermost function mode does not see what is asked of tensors: that is no operation of the model."""
+    return _pop_mode_temporarily() if torch._C._len_torch_function_stack() else contextlib.nullcontext()
+
+
+def tensors_in(values: Any) -> list[Tensor]:
     """The tensors in nested tuples, lists and dicts."""
+    found: list[Tensor] = []
+    _collect(values, found)
+    return found
+
+
+def _collect(values: Any, found: list[Tensor]) -> None:
     if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, Mapping):
-        for each in values.values():
-            yield from tensors_in(each)
-    elif isinstance(values, Sequence) and not isinstance(values, str):
+        found.append(values)
+    elif isinstance(values, tuple | list):
         for each in values:
-            yield from tensors_in(each)
+            _collect(each, found)
+    elif isinstance(values, dict):
+        for each in values.values():
+            _collect(each, found)
+    elif isinstance(values, Mapping):
+        _collect(tuple(values.values()), found)
+    elif isinstance(values, Sequence) and not isinstance(values, str):
+        _collect(tuple(values), found)
 
 
 UNKNOWN = -1
@@ -84,18 +102,20 @@ class BatchFollower:
     def follow_operation(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
         if not isinstance(result, Tensor | tuple | list):
             return
-        if func in (Tensor.repeat, Tensor.expand) and not args[0].requires_grad and not self.knows(args[0]):
+        if func in _REPEATS and not args[0].requires_grad and not self.knows(args[0]):
             # Data of no example's own, such as positions, once for each example; not where that B is B may be chance.
             if isinstance(result, Tensor) and result.dim() > 1 and result.shape[0] == self.examples and not self.ambiguous:
                 self.mark(result, 0)
             return
-        source = next((each for each in _shallow_tensors(args, kwargs) if self.knows(each)), None)
-        if source is None or (dimension := self.batch_dimension(source)) == UNKNOWN:
+        source = args[0] if args and isinstance(args[0], Tensor) and self.knows(args[0]) else None  # mostly the first one
+        if source is None:
+            source = next((each for each in _shallow_tensors(args, kwargs) if self.knows(each)), None)
+            if source is not None and not _keeps_examples_of(func, args, kwargs, source) and func not in _TURNS_IN_PLACE:
+                return
+        if source is None or (dimension := self.batch_dimension(source)) == UNKNOWN or func in _LOST:
             return
         if func in _TURNS_IN_PLACE:
             source.__dict__.pop(self._name, None)
-            return
-        if func in _LOST or not _keeps_examples_of(func, args, kwargs, source):
             return
         move = _MOVES.get(func) if dimension >= 0 else None
         move = self._reshaped if func in _RESHAPES else move
@@ -150,6 +170,7 @@ _ALIGNED = frozenset(
                  "concat", "stack", "lerp", "multiply", "subtract", "divide", "logaddexp", "addcmul", "addcdiv", "bmm")
     for before, after in (("", ""), ("__", "__"), ("", "_"))
 )  # fmt: skip
+_REPEATS = frozenset((Tensor.repeat, Tensor.expand))
 _LOST = frozenset((torch.as_strided, Tensor.as_strided, torch.cdist))
 _TURNS_IN_PLACE = frozenset(
     getattr(Tensor, name)

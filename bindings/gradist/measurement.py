@@ -115,7 +115,7 @@ def measure(
     for name, value in (("clusters", clusters), ("max_memory", max_memory), ("seed", seed)):
         if value < 0:
             raise ValueError(f"{name} = {value}, must be >= 0")
-    with unchanged(source.model):
+    with unchanged(source.layers):
         if method != "sampled" or _needs_separate_examples(names, clustering):
             check_separable(source)
         measured = _core.measure(

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointError
 
 from gradist import _core
-from gradist.following import tensors_in
+from gradist.following import tensors_in, unfollowed
+from gradist.layers import Layers
 from gradist.probe import Data, LossFunction, ModelSource, is_random, refuse_coupled, trainable, unchanged
 from gradist.recording import recorded
 
@@ -52,8 +53,9 @@ class PerExample:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = getattr(model, "_orig_mod", model)
-        self._names, self._parameters = trainable(self._model)
-        refuse_coupled(self._model)
+        self._layers = Layers(self._model)
+        self._names, self._parameters = trainable(self._layers)
+        refuse_coupled(self._layers)
         self._exit = contextlib.ExitStack()
         self._calls: list[_Call] = []
         self._reached: set[int] = set()
@@ -78,12 +80,11 @@ class PerExample:
             entered.callback(_measured.difference_update, own)
             if "torch._dynamo" in sys.modules:  # a compiled model calls no layers that could be seen
                 entered.enter_context(torch.compiler.set_stance("force_eager"))
+            hooks = [self._model.register_forward_hook(self._called, with_kwargs=True)]
+            entered.callback(lambda: [each.remove() for each in hooks])
             for position, parameter in enumerate(self._parameters):
-                hook = parameter.register_hook(lambda _, position=position: self._reached.add(position))  # type: ignore[no-untyped-call]
-                entered.callback(hook.remove)
-            hook = self._model.register_forward_hook(self._called, with_kwargs=True)
-            entered.callback(hook.remove)
-            self._batch_dimension = entered.enter_context(recorded(self._model, self._tape))
+                hooks.append(parameter.register_hook(lambda _, position=position: self._reached.add(position)))  # type: ignore[no-untyped-call]
+            self._batch_dimension = entered.enter_context(recorded(self._layers, self._tape))
             self._exit = entered.pop_all()
         return self
 
@@ -101,7 +102,8 @@ class PerExample:
         assert self._tape is not None
         self._twice_inside = self._tape.twice
         if torch.is_grad_enabled():
-            self._calls.append(_Call(args, kwargs, outputs, self._batch_dimension))
+            with unfollowed():
+                self._calls.append(_Call(args, kwargs, outputs, self._batch_dimension))
 
     def _finish(self) -> None:
         assert self._tape is not None
@@ -110,7 +112,7 @@ class PerExample:
                 "a gradient was differentiated again (create_graph) outside the model, so that single examples' gradients are "
                 "not known: must be computed inside the model's forward, or without gradist.per_example"
             )
-        again = self._tape.differentiated_twice(self._parameters)
+        again = self._tape.differentiated_twice(self._parameters) if self._tape.twice else []
         if both := [self._names[each] for each in again if each in self._reached]:
             raise ValueError(f"parameter {both[0]!r} is used where no layer rule sees it and in a gradient of a gradient, must not be in both")
         self._tape.settle(self._parameters, [each for call in self._calls for each in tensors_in((call.args, call.kwargs))])
@@ -137,14 +139,14 @@ class PerExample:
                 f"parameters {names} are used outside the layers with a rule, which takes a call of the whole model on a batch "
                 "to measure: call model(...) inside the context"
             )
-        if drop := next((name for name, layer in self._model.named_modules() if is_random(layer)), None):
+        if drop := next((name for name, layer in self._layers.named if is_random(layer)), None):
             raise ValueError(
                 f"parameters {names} are used outside the layers with a rule, and layer {drop!r} drops at random, so that no "
                 "second run of the model sees the same: call model.eval() first, or give the layer a rule by gradist.rule"
             )
         parameters = [self._parameters[each] for each in positions]
         rows: list[list[Tensor]] = [[] for _ in positions]
-        with unchanged(self._model), torch.enable_grad():
+        with unchanged(self._layers), torch.enable_grad():
             for i in range(self._examples):
                 total = [torch.zeros_like(each) for each in parameters]
                 for call in self._calls:
@@ -175,6 +177,12 @@ class PerExample:
 
     def squared_norms(self) -> Tensor:
         """||g_i||^2, [B] float64."""
+        self._result()
+        found = self._reduced
+        if all(each is not None for each in found) and not self._formed and len({each.device for each in self._parameters}) == 1:
+            norms = [each.squared_norms for each in found if each is not None]
+            if len({each.dtype for each in norms}) == 1:
+                return torch.stack(norms).sum(0, dtype=torch.float64)
         norms = list(self.per_parameter().values())
         if len({each.device for each in norms}) > 1:
             norms = [each.cpu() for each in norms]
@@ -340,41 +348,44 @@ class GradientNorms:
         self._names = list(names)
         self.chunk = chunk
         """Examples that went through the model at once."""
-        self._losses: list[Tensor] = []
-        self._norms: list[list[Tensor]] = []
-        self._sums: list[Tensor] = []
-        self.coverage: dict[str, Method] = {}
-        """How the gradients of every parameter were found."""
+        self._total: _core.ReducedGradients | None = None
 
     def _add(self, part: _core.ReducedGradients) -> None:
-        self._losses.append(part.losses)
-        self._norms.append([each.squared_norms for each in part.parameters])
-        if not self._sums:
-            self._sums = [each.sum for each in part.parameters]
-            methods = (Method(each.method, each.reason) for each in part.parameters)
-            self.coverage = dict(zip(self._names, methods, strict=True))
+        if self._total is None:
+            self._total = part
         else:
-            torch._foreach_add_(self._sums, [each.sum for each in part.parameters])
+            self._total.append(part)
+
+    @property
+    def _found(self) -> _core.ReducedGradients:
+        assert self._total is not None
+        return self._total
+
+    @property
+    def coverage(self) -> dict[str, Method]:
+        """How the gradients of every parameter were found."""
+        methods = (Method(each.method, each.reason) for each in self._found.parameters)
+        return dict(zip(self._names, methods, strict=True))
 
     @property
     def losses(self) -> Tensor:
         """f_i, [B]."""
-        return torch.cat(self._losses)
+        return self._found.losses
 
     @property
     def per_parameter(self) -> dict[str, Tensor]:
         """||g_il||^2 by parameter, [B] float64."""
-        return {name: torch.cat([part[k] for part in self._norms]).double() for k, name in enumerate(self._names)}
+        return {name: each.squared_norms.double() for name, each in zip(self._names, self._found.parameters, strict=True)}
 
     @property
     def squared_norms(self) -> Tensor:
         """||g_i||^2, [B] float64."""
-        return torch.cat([torch.stack([each.double() for each in part]).sum(0) for part in self._norms])
+        return self._found.squared_norms()
 
     @property
     def gradient(self) -> dict[str, Tensor]:
         """sum_i g_i by parameter: what a backward pass from the summed loss leaves in `.grad`."""
-        return dict(zip(self._names, self._sums, strict=True))
+        return {name: each.sum for name, each in zip(self._names, self._found.parameters, strict=True)}
 
 
 def gradient_norms(
@@ -401,8 +412,8 @@ def gradient_norms(
         if value < 0:
             raise ValueError(f"{name} = {value}, must be >= 0")
     source = ModelSource(model, loss_fn, batch)
-    refuse_coupled(source.model)
-    with unchanged(source.model):
+    refuse_coupled(source.layers)
+    with unchanged(source.layers):
         setting = _fastest(source, _largest_chunk(source, max_bytes), chunk)
         return _pass(source, setting, source.examples)
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset, TensorDataset, default_collate
 
 from gradist import _core
-from gradist.following import tensors_in
-from gradist.recording import recorded
+from gradist.following import tensors_in, unfollowed
+from gradist.layers import Layers
+from gradist.recording import recorded, recorded_output
 
 __all__ = [
     "Data",
@@ -54,7 +55,8 @@ class ModelSource:
         if not isinstance(self.model, nn.Module):
             raise ValueError(f"model is a {type(model).__name__}, must be a torch.nn.Module")
         self.inputs, self.targets, self.examples = data_of(data)
-        self.parameter_names, self.parameters = trainable(self.model)
+        self.layers = Layers(self.model)
+        self.parameter_names, self.parameters = trainable(self.layers)
         self.coverage: dict[str, str] = {}
 
     def losses(self, indices: Tensor) -> Tensor:
@@ -62,22 +64,26 @@ class ModelSource:
         return self._losses(take(self.inputs, indices), take(self.targets, indices), len(indices))
 
     def _losses(self, inputs: Any, targets: Any, examples: int) -> Tensor:
-        losses = self.loss_fn(apply_model(self.model, inputs), targets)
-        if not isinstance(losses, Tensor) or list(losses.shape) != [examples]:
-            shape = list(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
-            raise ValueError(
-                f"loss_fn returned {shape} for {examples} examples, must return one loss each, [{examples}]: "
-                'losses of torch.nn do with reduction="none"'
-            )
-        if not losses.is_floating_point() or (torch.is_grad_enabled() and not losses.requires_grad):
-            raise ValueError("loss_fn's losses do not depend on the model's parameters, must be a differentiable function of them")
+        return self._checked(self.loss_fn(apply_model(self.model, inputs), targets), examples)
+
+    @staticmethod
+    def _checked(losses: Any, examples: int) -> Tensor:
+        with unfollowed():
+            if not isinstance(losses, Tensor) or list(losses.shape) != [examples]:
+                shape = list(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
+                raise ValueError(
+                    f"loss_fn returned {shape} for {examples} examples, must return one loss each, [{examples}]: "
+                    'losses of torch.nn do with reduction="none"'
+                )
+            if not losses.is_floating_point() or (torch.is_grad_enabled() and not losses.requires_grad):
+                raise ValueError("loss_fn's losses do not depend on the model's parameters, must be a differentiable function of them")
         return losses
 
     def gradients(self, indices: Tensor) -> _core.GradientBatch:
         """g_i of the examples `indices` [B]."""
         with torch.enable_grad():
             tape = _core.Tape(examples=len(indices))
-            with recorded(self.model, tape):
+            with recorded(self.layers, tape):
                 losses = self.losses(indices)
             batch = tape.backward(losses, self.parameters, lambda i: self.losses(indices[i : i + 1])[0])
         self.coverage = dict(zip(self.parameter_names, batch.methods, strict=True))
@@ -85,11 +91,22 @@ class ModelSource:
 
     def reduced(self, begin: int, end: int, choices: _core.MethodChoices) -> _core.ReducedGradients:
         """Squared norms and sum of g_i for the examples from `begin` to `end`."""
+        inputs, targets = self.inputs, self.targets
+        if end - begin < self.examples:
+            inputs, targets = (_mapped(each, lambda tensor: tensor[begin:end]) for each in (inputs, targets))
+
+        def new_tape() -> _core.Tape:
+            return _core.Tape(examples=end - begin, reduce=True, keep_factors=False, choices=choices)
+
         with torch.enable_grad():
-            tape = _core.Tape(examples=end - begin, reduce=True, keep_factors=False, choices=choices)
-            with recorded(self.model, tape):
-                inputs, targets = (_mapped(each, lambda tensor: tensor[begin:end]) for each in (self.inputs, self.targets))
-                losses = self._losses(inputs, targets, end - begin)
+            tape = new_tape()
+            outputs = recorded_output(self.layers, tape, inputs)
+            if outputs is not None:
+                losses = self._checked(self.loss_fn(outputs, targets), end - begin)
+            else:
+                tape = new_tape()
+                with recorded(self.layers, tape):
+                    losses = self._losses(inputs, targets, end - begin)
             return tape.backward_reduced(losses, self.parameters, lambda i: self.losses(torch.tensor([begin + i]))[0])
 
     @contextlib.contextmanager
@@ -116,22 +133,22 @@ class ModelSource:
 
 
 @contextlib.contextmanager
-def unchanged(model: nn.Module) -> Iterator[None]:
+def unchanged(layers: Layers) -> Iterator[None]:
     """Buffers (running statistics) and torch's random state are as before afterwards; within, autograd works."""
-    buffers = {name: each.clone() for name, each in model.named_buffers()}
-    devices = {each.device for each in model.parameters() if each.device.type == "cuda"}
+    buffers = [(each, each.clone()) for each in layers.buffers()]
+    devices = {each.device for _, each in layers.parameters if each.is_cuda}
     with torch.inference_mode(False), torch.random.fork_rng(devices=list(devices)):
         try:
             yield
         finally:
             with torch.no_grad():
-                for name, each in model.named_buffers():
-                    each.copy_(buffers[name])
+                for each, former in buffers:
+                    each.copy_(former)
 
 
-def trainable(model: nn.Module) -> tuple[list[str], list[Tensor]]:
+def trainable(layers: Layers) -> tuple[list[str], list[Tensor]]:
     """Names and parameters that are measured: those that require gradients."""
-    named = [(name, each) for name, each in model.named_parameters() if each.requires_grad]
+    named = [(name, each) for name, each in layers.parameters if each.requires_grad]
     if not named:
         raise ValueError("the model has no parameter that requires gradients, must have one to measure")
     for name, each in named:
@@ -167,24 +184,24 @@ def _read(dataset: Dataset[Any]) -> tuple[Any, Any]:
     return inputs, targets
 
 
-def refuse_coupled(model: nn.Module) -> None:
+def refuse_coupled(layers: Layers) -> None:
     """Refuses a model with a layer that mixes the examples of a batch."""
-    for name, layer in model.named_modules():
+    for name, layer in layers.named:
         if reason := _coupled(layer):
             raise ValueError(f"layer {name or 'model'!r} ({type(layer).__name__}) {reason}; {_WAYS_OUT}")
 
 
-def refuse_random(model: nn.Module) -> None:
+def refuse_random(layers: Layers) -> None:
     """Refuses a model with a layer that is random, so that no second run sees the same."""
-    for name, layer in model.named_modules():
+    for name, layer in layers.named:
         if reason := is_random(layer):
             raise ValueError(f"layer {name or 'model'!r} ({type(layer).__name__}) {reason}; {_WAYS_OUT}")
 
 
 def check_separable(source: ModelSource) -> None:
     """Refuses a model for which the loss of an example is no function of that example alone."""
-    refuse_coupled(source.model)
-    refuse_random(source.model)
+    refuse_coupled(source.layers)
+    refuse_random(source.layers)
     _check_alone_as_in_batch(source)
 
 

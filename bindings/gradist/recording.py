@@ -19,14 +19,17 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from gradist import _core
-from gradist.following import UNKNOWN, BatchFollower, tensors_in
+from gradist.following import UNKNOWN, BatchFollower, tensors_in, unfollowed
+from gradist.layers import Layers
+from gradist.sequences import Recorder, Recorders, run_alone, sequence_forward, stands_alone
 
-__all__ = ["Rule", "recorded", "rule"]
+__all__ = ["Rule", "recorded", "recorded_output", "rule"]
 
 Rule = Callable[[Any, tuple[Any, ...], Tensor], Mapping[str, Tensor]]
 """rule(layer, inputs, backprops) -> {parameter name: per-example gradients [B, *shape]}."""
 
 _custom_rules: dict[type[nn.Module], Rule] = {}
+_RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 
 
 def rule(layer: type[nn.Module]) -> Callable[[Rule], Rule]:
@@ -52,33 +55,77 @@ def rule(layer: type[nn.Module]) -> Callable[[Rule], Rule]:
 
 
 @contextlib.contextmanager
-def recorded(model: nn.Module, tape: _core.Tape) -> Iterator[Callable[[Tensor], int]]:
-    """Within, the layers of `model` go through `tape`; model and inputs are as before afterwards. Gives a function that tells
+def recorded(layers: Layers, tape: _core.Tape) -> Iterator[Callable[[Tensor], int]]:
+    """Within, the layers of a model go through `tape`; model and inputs are as before afterwards. Gives a function that tells
     which dimension of a tensor holds the examples, -1 where that is not known."""
-    mode = _Recording(tape, model)
-    hook = model.register_forward_pre_hook(lambda _, args, kwargs: mode.follow((args, kwargs)), with_kwargs=True)
+    mode = _Recording(tape, layers)
+    hooks = [layers.model.register_forward_pre_hook(mode.follow_call, with_kwargs=True)]
+    changed: list[nn.Module] = []
     try:
-        with _custom_layers(model, mode), _followed_layers(model, mode), mode:
+        for _, layer in layers.named:
+            if isinstance(layer, _RECURRENT):
+                hooks.append(layer.register_forward_hook(mode.follow_recurrent))
+            if "forward" not in layer.__dict__ and (forward := _forward_of(layer, mode)) is not None:
+                changed.append(layer)
+                layer.__dict__["forward"] = forward
+        with mode:
             yield mode.batch_dimension
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
+        for layer in changed:
+            layer.__dict__.pop("forward", None)
         mode.forget()
+
+
+def recorded_output(layers: Layers, tape: _core.Tape, inputs: Any) -> Tensor | None:
+    """The output of a model of which types alone tell what it does, recorded without the mode; nothing for other models. The tape
+    may then hold some of its layers."""
+    if not stands_alone(layers.model, inputs) or any(type(layer) in _custom_rules for _, layer in layers.named):
+        return None
+    follower = _Recording(tape, layers)
+    try:
+        follower.follow_call(layers.model, (inputs,), {})
+        return run_alone(layers.model, follower, _RECORDERS, inputs)
+    finally:
+        follower.forget()
+
+
+def _forward_of(layer: nn.Module, mode: _Recording) -> Callable[..., Any] | None:
+    """What a layer runs while it is recorded, if not its own forward."""
+    rule_of = _custom_rules.get(type(layer))  # a subclass may compute something else
+    if rule_of is not None:
+        return _custom_forward(layer, rule_of, mode)
+    return sequence_forward(layer, mode, _RECORDERS) if type(layer) is nn.Sequential else None
 
 
 class _Recording(BatchFollower, TorchFunctionMode):
     """The mode: records what the table knows, and follows the examples through everything."""
 
-    def __init__(self, tape: _core.Tape, model: nn.Module) -> None:
+    def __init__(self, tape: _core.Tape, layers: Layers) -> None:
         BatchFollower.__init__(self)
         TorchFunctionMode.__init__(self)
         self.tape = tape
-        self._own = {id(each) for each in model.parameters()}
+        self._own = {id(each) for _, each in layers.parameters}
 
-    def follow(self, inputs: Any) -> None:
+    def follow_call(self, model: nn.Module, args: Any, kwargs: Any) -> None:
         first = not self.examples
-        super().follow(inputs)
+        with unfollowed():
+            self.follow((args, kwargs))
         if first and self.examples:
             self.tape.follow(self.examples)
+
+    def follow_recurrent(self, layer: nn.Module, inputs: Any, outputs: Any) -> None:
+        """Recurrent layers run in one operation of the library's, which the mode does not see: where the examples are in what it
+        gives follows from what it got."""
+        if not inputs or not isinstance(inputs[0], Tensor):
+            return
+        where = self.batch_dimension(inputs[0])
+        output, *states = outputs if isinstance(outputs, tuple) else (outputs,)
+        if where != UNKNOWN and isinstance(output, Tensor):
+            self.mark(output, where)
+            for state in tensors_in(states):
+                self.mark(state, 1 if isinstance(layer, nn.RNNBase) else where)
 
     def wants(self, parameter: Tensor | None) -> bool:
         """Whether gradients of this parameter are asked for; one computed from parameters counts."""
@@ -377,49 +424,23 @@ _RULES: dict[Any, Callable[..., Any]] = {
 }
 
 
-# ---- layers whose operations the mode does not see
+# ---- layers of torch's own, by type, for sequences of them
 
 
-@contextlib.contextmanager
-def _followed_layers(model: nn.Module, mode: _Recording) -> Iterator[None]:
-    """Recurrent layers run in one operation of the library's; where the examples are in what it gives follows from what it got."""
+def _convolution_layer(operation: Any) -> Recorder:
+    record = _RULES[operation]
+    return lambda mode, layer, x: record(mode, x, layer.weight, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups)
 
-    def follow(layer: nn.Module, inputs: Any, outputs: Any) -> None:
-        if not inputs or not isinstance(inputs[0], Tensor):
-            return
-        where = mode.batch_dimension(inputs[0])
-        output, *states = outputs if isinstance(outputs, tuple) else (outputs,)
-        if where != UNKNOWN and isinstance(output, Tensor):
-            mode.mark(output, where)
-            recurrent = isinstance(layer, nn.RNNBase)
-            for state in tensors_in(states):
-                mode.mark(state, 1 if recurrent else where)
 
-    kinds = (nn.RNNBase, nn.RNNCellBase)
-    hooks = [layer.register_forward_hook(follow) for layer in model.modules() if isinstance(layer, kinds)]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+_RECORDERS: Recorders = {
+    nn.Linear: lambda mode, layer, x: _linear(mode, x, layer.weight, layer.bias),
+    nn.Conv1d: _convolution_layer(torch.conv1d),
+    nn.Conv2d: _convolution_layer(torch.conv2d),
+    nn.LayerNorm: lambda mode, layer, x: _layer_norm(mode, x, layer.normalized_shape, layer.weight, layer.bias, layer.eps),
+}
 
 
 # ---- layers with a rule of the user's
-
-
-@contextlib.contextmanager
-def _custom_layers(model: nn.Module, mode: _Recording) -> Iterator[None]:
-    layers = []
-    for layer in model.modules():
-        rule_of = _custom_rules.get(type(layer))  # a subclass may compute something else
-        if rule_of is not None and "forward" not in layer.__dict__:
-            layers.append(layer)
-            layer.__dict__["forward"] = _custom_forward(layer, rule_of, mode)
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.__dict__.pop("forward", None)
 
 
 def _custom_forward(layer: nn.Module, rule_of: Rule, mode: _Recording) -> Callable[..., Any]:

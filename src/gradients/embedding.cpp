@@ -1,7 +1,10 @@
+#include "gradients/kernels.h"
 #include "gradients/layer_rules.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/embedding.h>
+
+#include <utility>
 
 namespace gradist::rules {
 namespace {
@@ -23,16 +26,29 @@ class EmbeddingUse final : public LayerUse {
 
   FactoredGradients gradients(const Parameter& parameter,
                               const at::Tensor& backprops) const override {
+    const auto [rows, d] = factors(backprops);
+    return FactoredGradients::from_rows(rows, d, parameter.shape(), "embedding");
+  }
+
+  NormsAndSum norms_and_sum(const Parameter& /*parameter*/, const at::Tensor& backprops,
+                            MethodChoices& /*choices*/) const override {
+    const auto [rows, d] = factors(backprops);
+    const auto found = kernels::token_squared_norms(rows, d, weight_.size(0));
+    return {found.squared_norms, found.sum, "embedding", ""};
+  }
+
+ private:
+  /// Tokens [B, S] and backprops [B, S, I], which are 0 where the token is padding.
+  std::pair<at::Tensor, at::Tensor> factors(const at::Tensor& backprops) const {
     const auto tokens = by_example(input()).to(at::kLong);
     const auto rows = tokens.reshape({tokens.size(0), -1});
     auto d = by_example(backprops).reshape({rows.size(0), rows.size(1), weight_.size(1)});
     if (padding_index_ >= 0) {
       d = d * (rows != padding_index_).unsqueeze(2);
     }
-    return FactoredGradients::from_rows(rows, d, parameter.shape(), "embedding");
+    return {rows, d};
   }
 
- private:
   at::Tensor weight_;
   int64_t padding_index_;
 };

@@ -153,7 +153,7 @@ at::Tensor FactoredGradients::squared_norms() const {
   if (!forming_is_cheaper()) {
     return kernels::gram_squared_norms(activations_, backprops_);
   }
-  return kernels::formed_squared_norms(activations_, backprops_).squared_norms;
+  return kernels::formed_squared_norms(activations_, backprops_, /*with_sum=*/false).squared_norms;
 }
 
 at::Tensor FactoredGradients::inner(const at::Tensor& direction) const {

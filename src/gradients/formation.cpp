@@ -33,6 +33,26 @@ void form(const Formation<double>& formation, int64_t begin, int64_t end,
   kernels().form_double(formation, begin, end, result);
 }
 
+template <>
+void form_positions(const PositionFormation<float>& formation, const CoordinateRange& range,
+                    const PositionResult<float>& result) {
+  kernels().positions_float(formation, range, result);
+}
+
+template <>
+void form_positions(const PositionFormation<double>& formation, const CoordinateRange& range,
+                    const PositionResult<double>& result) {
+  kernels().positions_double(formation, range, result);
+}
+
+template <typename Scalar>
+PositionTile position_tile() {
+  return {kernels().position_rows,
+          kPositionBlocks * kernels().vector_bytes / static_cast<int64_t>(sizeof(Scalar))};
+}
+template PositionTile position_tile<float>();
+template PositionTile position_tile<double>();
+
 template <typename Scalar>
 double formation_operations(const Formation<Scalar>& f) {
   const auto lanes = kernels().vector_bytes / static_cast<int64_t>(sizeof(Scalar));

@@ -54,12 +54,64 @@ void form(const Formation<Scalar>& formation, int64_t begin, int64_t end,
 template <typename Scalar>
 double formation_operations(const Formation<Scalar>& formation);
 
+/// The same for a linear layer over S positions, whose numbers lie side by side in memory:
+///
+///   g_i[o, c] = sum_s d_i[s, o] a_i[s, c]
+///
+/// with d_i[s, o] at `backprops.data + backprops.example * i + backprops.position * s + o`, and a
+/// likewise.
+template <typename Scalar>
+struct PositionSide {
+  const Scalar* data = nullptr;
+  int64_t example = 0, position = 0;
+  int64_t numbers = 0;  ///< O, or I
+};
+template <typename Scalar>
+struct PositionFormation {
+  PositionSide<Scalar> backprops, activations;
+  int64_t examples = 0, positions = 0;
+};
+
+/// Coordinates of the gradients that are formed together, for all examples: threads take different
+/// ones, so that they share one sum.
+struct CoordinateRange {
+  int64_t row_begin = 0, row_end = 0, column_begin = 0, column_end = 0;
+};
+
+/// squared_norms[i] += the squares of g_i's coordinates in the range; `sum` [O, I] += sum_i g_i
+/// there, or = where `fresh`; nothing where it is null.
+template <typename Scalar>
+struct PositionResult {
+  double* squared_norms = nullptr;
+  Scalar* sum = nullptr;
+  bool fresh = true;
+};
+
+template <typename Scalar>
+void form_positions(const PositionFormation<Scalar>& formation, const CoordinateRange& range,
+                    const PositionResult<Scalar>& result);
+
+/// Registers side by side in a tile of form_positions.
+constexpr int kPositionBlocks = 2;
+
+/// Rows and columns that ranges should begin at multiples of.
+struct PositionTile {
+  int64_t rows, columns;
+};
+template <typename Scalar>
+PositionTile position_tile();
+
 /// The kernels of one instruction set.
 struct FormationKernels {
   void (*form_float)(const Formation<float>&, int64_t, int64_t, const FormationResult<float>&);
   void (*form_double)(const Formation<double>&, int64_t, int64_t, const FormationResult<double>&);
-  int64_t tile_rows;     ///< outputs formed together
-  int64_t vector_bytes;  ///< width of a register
+  void (*positions_float)(const PositionFormation<float>&, const CoordinateRange&,
+                          const PositionResult<float>&);
+  void (*positions_double)(const PositionFormation<double>&, const CoordinateRange&,
+                           const PositionResult<double>&);
+  int64_t tile_rows;      ///< outputs formed together
+  int64_t position_rows;  ///< the same over positions
+  int64_t vector_bytes;   ///< width of a register
 };
 extern const FormationKernels kFormationBaseline;
 extern const FormationKernels kFormationV3;

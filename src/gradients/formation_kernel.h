@@ -31,19 +31,23 @@ struct Vector {
   typedef Scalar Type __attribute__((vector_size(GRADIST_VECTOR_BYTES)));
   typedef Scalar Unaligned
       __attribute__((vector_size(GRADIST_VECTOR_BYTES), aligned(sizeof(Scalar)), may_alias));
+  typedef double Doubles
+      __attribute__((vector_size(GRADIST_VECTOR_BYTES / sizeof(Scalar) * sizeof(double))));
 
   static Type load(const Scalar* from) { return *reinterpret_cast<const Unaligned*>(from); }
   static void store(Scalar* to, Type value) { *reinterpret_cast<Unaligned*>(to) = value; }
 };
 
-/// Memory aligned to a cache line, zeroed.
+/// Memory aligned to a cache line, zeroed unless told otherwise.
 template <typename Scalar>
 class Buffer {
  public:
-  explicit Buffer(int64_t numbers)
-      : data_(static_cast<Scalar*>(std::aligned_alloc(
-            64, (static_cast<size_t>(numbers) * sizeof(Scalar) + 127) / 64 * 64))) {
-    std::memset(data_.get(), 0, (static_cast<size_t>(numbers) * sizeof(Scalar) + 127) / 64 * 64);
+  explicit Buffer(int64_t numbers, bool zeroed = true) {
+    const auto bytes = (static_cast<size_t>(numbers) * sizeof(Scalar) + 127) / 64 * 64;
+    data_.reset(static_cast<Scalar*>(std::aligned_alloc(64, bytes)));
+    if (zeroed) {
+      std::memset(data_.get(), 0, bytes);
+    }
   }
   Scalar* get() const { return data_.get(); }
 
@@ -367,10 +371,6 @@ template <typename Scalar>
 void form_here(const Formation<Scalar>& formation, int64_t begin, int64_t end,
                const FormationResult<Scalar>& result) {
   Former<Scalar>(formation).run(begin, end, result);
-}
-
-constexpr FormationKernels make_kernels() {
-  return {&form_here<float>, &form_here<double>, kTileRows, GRADIST_VECTOR_BYTES};
 }
 
 }  // namespace

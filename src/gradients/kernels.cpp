@@ -1,5 +1,6 @@
 #include "gradients/kernels.h"
 
+#include "gradients/factored_gradients.h"
 #include "gradients/kernels_cpu.h"
 #ifdef GRADIST_CUDA
 #include "gradients/kernels_cuda.h"
@@ -12,6 +13,7 @@
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/im2col.h>
+#include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 
@@ -166,7 +168,8 @@ at::Tensor gram_squared_norms(const at::Tensor& activations, const at::Tensor& b
   return by_operations::gram_squared_norms(a.to(sum_type(a)), d.to(sum_type(d))).to(sum_type(a));
 }
 
-Formed formed_squared_norms(const at::Tensor& activations, const at::Tensor& backprops) {
+Formed formed_squared_norms(const at::Tensor& activations, const at::Tensor& backprops,
+                            bool with_sum) {
   const at::NoGradGuard no_grad;
   const auto [a, d] = checked_factors(activations, backprops);
   if (nothing_to_sum(a, d)) {
@@ -174,7 +177,7 @@ Formed formed_squared_norms(const at::Tensor& activations, const at::Tensor& bac
     return {at::zeros({a.size(0)}, options), at::zeros({d.size(2), a.size(2)}, options)};
   }
   if (a.is_cpu()) {
-    return cpu::formed_squared_norms(a.to(sum_type(a)), d.to(sum_type(d)));
+    return cpu::formed_squared_norms(a.to(sum_type(a)), d.to(sum_type(d)), with_sum);
   }
 #ifdef GRADIST_CUDA
   if (a.is_cuda()) {
@@ -182,6 +185,32 @@ Formed formed_squared_norms(const at::Tensor& activations, const at::Tensor& bac
   }
 #endif
   return by_operations::formed_squared_norms(a.to(sum_type(a)), d.to(sum_type(d)));
+}
+
+OuterProducts outer_products(const at::Tensor& activations, const at::Tensor& backprops) {
+  const at::NoGradGuard no_grad;
+  TORCH_INTERNAL_ASSERT(activations.dim() == 2 && backprops.dim() == 2 &&
+                        activations.size(0) == backprops.size(0));
+  auto [a, d] = in_one_type(activations, backprops);
+  a = a.to(sum_type(a));
+  d = d.to(sum_type(d));
+  const auto norms = [](const at::Tensor& rows) {
+    return at::linalg_vector_norm(rows, 2, at::IntArrayRef{1}).square_();
+  };
+  const auto bias = d.is_cpu() ? cpu::squared_norms_and_sum(d) : Formed{norms(d), d.sum(0)};
+  return {{norms(a).mul_(bias.squared_norms), at::mm(d.t(), a)}, bias};
+}
+
+Formed token_squared_norms(const at::Tensor& tokens, const at::Tensor& backprops, int64_t count) {
+  const at::NoGradGuard no_grad;
+  TORCH_INTERNAL_ASSERT(tokens.dim() == 2 && backprops.dim() == 3 &&
+                        tokens.sizes() == backprops.sizes().slice(0, 2));
+  const auto d = backprops.to(sum_type(backprops));
+  if (d.is_cpu()) {
+    return cpu::token_squared_norms(tokens, d, count);
+  }
+  const auto g = FactoredGradients::from_rows(tokens, d, {count, d.size(2)}, "");
+  return {g.squared_norms(), g.sum()};
 }
 
 ScaleShift row_norm_gradients(const at::Tensor& x, const at::Tensor& backprops,

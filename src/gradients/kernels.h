@@ -36,8 +36,23 @@ constexpr double forming_operations(double positions, double inputs, double outp
 }
 
 /// Both from one formation of each g_i, a block at a time that is squared and added to the sum
-/// where it stands (in cache): no B x O x I memory. B S I O multiply-adds, those of the sum alone.
-Formed formed_squared_norms(const at::Tensor& activations, const at::Tensor& backprops);
+/// where it stands (in registers or in cache): no B x O x I memory. B S I O multiply-adds, those of
+/// the sum alone. Without `with_sum` the sum may be undefined.
+Formed formed_squared_norms(const at::Tensor& activations, const at::Tensor& backprops,
+                            bool with_sum = true);
+
+/// The same for one position, g_i = d_i a_i^T with a [B, I] and d [B, O], whose norm is a product:
+/// ||g_i||^2 = ||a_i||^2 ||d_i||^2, and for a bias, whose gradient is d_i itself.
+struct OuterProducts {
+  Formed weight;  ///< sum [O, I]
+  Formed bias;    ///< sum [O]
+};
+OuterProducts outer_products(const at::Tensor& activations, const at::Tensor& backprops);
+
+/// The same for the rows of an embedding: g_i = sum_s e(t_is) d_is^T with tokens t [B, S] int64 and
+/// d [B, S, I], e(t) the unit vector t of `count`. Sum [count, I]. Rows that an example has several
+/// times are summed before they are squared.
+Formed token_squared_norms(const at::Tensor& tokens, const at::Tensor& backprops, int64_t count);
 
 /// Gradients of a normalisation's scale and shift parameters.
 struct ScaleShift {

@@ -1,5 +1,7 @@
 #include "gradients/kernels_cpu.h"
 
+#include "gradients/tensor_formation.h"
+
 #include <ATen/Dispatch.h>
 #include <ATen/OpMathType.h>
 #include <ATen/Parallel.h>
@@ -11,6 +13,7 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 // Products go through torch's BLAS, one after the other into memory that stays in cache. What torch
@@ -312,6 +315,84 @@ Formed form(const at::Tensor& a, const at::Tensor& d) {
   return {norms.to(a.scalar_type()), parts == 1 ? sums.squeeze(0) : sums.sum(0)};
 }
 
+/// Calls `work(part, begin, end)` for ranges of columns, as many as are worth a thread each.
+template <typename Work>
+int64_t in_column_parts(int64_t rows, int64_t columns, const Work& work) {
+  const auto most = std::min<int64_t>(at::get_num_threads(), divided_up(columns, kLanes));
+  const auto parts = std::clamp<int64_t>(rows * columns / kGrain, 1, most);
+  at::parallel_for(0, parts, 1, [&](int64_t first, int64_t last) {
+    for (int64_t part = first; part < last; ++part) {
+      work(part, part * columns / parts, (part + 1) * columns / parts);
+    }
+  });
+  return parts;
+}
+
+/// [threads, examples] of which the first `parts` are used -> [examples], in the factors' type.
+at::Tensor summed_parts(const at::Tensor& norms, int64_t parts, const at::Tensor& factor) {
+  return (parts == 1 ? norms.select(0, 0) : norms.narrow(0, 0, parts).sum(0))
+      .to(factor.scalar_type());
+}
+
+template <typename T>
+Formed add_rows_up(const at::Tensor& rows) {
+  const auto& run = primitives<T>();
+  const auto count = rows.size(0), columns = rows.size(1);
+  auto norms = at::empty({at::get_num_threads(), count}, rows.options().dtype(at::kDouble));
+  auto sum = at::zeros({columns}, rows.options());
+  const auto parts = in_column_parts(count, columns, [&](int64_t part, int64_t begin, int64_t end) {
+    for (int64_t i = 0; i < count; ++i) {
+      norms.template data_ptr<double>()[part * count + i] =
+          run.add_and_square(rows.const_data_ptr<T>() + i * columns + begin, end - begin,
+                             sum.template data_ptr<T>() + begin);
+    }
+  });
+  return {summed_parts(norms, parts, rows), sum};
+}
+
+/// Positions of one example, those with the same token next to each other.
+std::vector<int64_t> by_token(const int64_t* tokens, int64_t positions) {
+  std::vector<int64_t> order(static_cast<size_t>(positions));
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int64_t left, int64_t right) { return tokens[left] < tokens[right]; });
+  return order;
+}
+
+template <typename T>
+Formed add_tokens_up(const at::Tensor& tokens, const at::Tensor& d, int64_t count) {
+  const auto& run = primitives<T>();
+  const auto examples = d.size(0), positions = d.size(1), width = d.size(2);
+  auto norms = at::zeros({at::get_num_threads(), examples}, d.options().dtype(at::kDouble));
+  auto sum = at::zeros({count, width}, d.options());
+  const auto work = [&](int64_t part, int64_t begin, int64_t end) {
+    std::vector<T> row(static_cast<size_t>(end - begin));
+    for (int64_t i = 0; i < examples; ++i) {
+      const auto* token = tokens.const_data_ptr<int64_t>() + i * positions;
+      const auto order = by_token(token, positions);
+      auto& norm = norms.template data_ptr<double>()[part * examples + i];
+      for (auto p = order.begin(); p != order.end();) {
+        const auto here = token[*p];
+        const auto numbers = [&] {
+          return d.const_data_ptr<T>() + (i * positions + *p) * width + begin;
+        };
+        const T* total = numbers();
+        if (++p != order.end() && token[*p] == here) {
+          row.assign(total, total + (end - begin));
+          for (; p != order.end() && token[*p] == here; ++p) {
+            run.add_and_square(numbers(), end - begin, row.data());
+          }
+          total = row.data();
+        }
+        norm += run.add_and_square(total, end - begin,
+                                   sum.template data_ptr<T>() + here * width + begin);
+      }
+    }
+  };
+  const auto parts = in_column_parts(examples * positions, width, work);
+  return {summed_parts(norms, parts, d), sum};
+}
+
 /// The tiles of one pair, from a running number of the pairs with left <= right.
 struct TilePair {
   int64_t left = 0, right = 0;
@@ -434,9 +515,26 @@ at::Tensor gram_squared_norms(const at::Tensor& activations, const at::Tensor& b
                                     [&] { return gram<scalar_t>(activations, backprops); });
 }
 
-Formed formed_squared_norms(const at::Tensor& activations, const at::Tensor& backprops) {
+Formed formed_squared_norms(const at::Tensor& activations, const at::Tensor& backprops,
+                            bool with_sum) {
+  if (detail::can_form_positions(activations, backprops)) {
+    auto formed = detail::form_positions_norms_and_sum(activations, backprops, with_sum);
+    formed.squared_norms = formed.squared_norms.to(activations.scalar_type());
+    return formed;
+  }
   return AT_DISPATCH_FLOATING_TYPES(activations.scalar_type(), "gradist::kernels",
                                     [&] { return form<scalar_t>(activations, backprops); });
+}
+
+Formed squared_norms_and_sum(const at::Tensor& rows) {
+  return AT_DISPATCH_FLOATING_TYPES(rows.scalar_type(), "gradist::kernels",
+                                    [&] { return add_rows_up<scalar_t>(rows.contiguous()); });
+}
+
+Formed token_squared_norms(const at::Tensor& tokens, const at::Tensor& backprops, int64_t count) {
+  return AT_DISPATCH_FLOATING_TYPES(backprops.scalar_type(), "gradist::kernels", [&] {
+    return add_tokens_up<scalar_t>(tokens.contiguous(), backprops.contiguous(), count);
+  });
 }
 
 ScaleShift row_norm_gradients(const at::Tensor& x, const at::Tensor& backprops,

@@ -73,4 +73,13 @@ NormsAndSum LayerUse::norms_and_sum(const Parameter& parameter, const at::Tensor
   return {g.squared_norms(), g.sum(), g.method(), ""};
 }
 
+std::vector<NormsAndSum> LayerUse::norms_and_sums(const at::Tensor& backprops,
+                                                  MethodChoices& choices) const {
+  std::vector<NormsAndSum> found;
+  for (const auto& each : parameters_) {
+    found.push_back(norms_and_sum(each, backprops, choices));
+  }
+  return found;
+}
+
 }  // namespace gradist

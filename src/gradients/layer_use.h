@@ -62,6 +62,10 @@ class LayerUse {
   virtual NormsAndSum norms_and_sum(const Parameter& parameter, const at::Tensor& backprops,
                                     MethodChoices& choices) const;
 
+  /// The same of all `parameters`, in order.
+  virtual std::vector<NormsAndSum> norms_and_sums(const at::Tensor& backprops,
+                                                  MethodChoices& choices) const;
+
   /// Copies the input if it shares memory with one of these, which may change later on.
   void own_input(const std::vector<at::Tensor>& shared);
 

@@ -45,6 +45,24 @@ class LinearUse final : public LayerUse {
                        : FactoredGradients(a, d, shape, "linear");
   }
 
+  /// With one position all norms come from the same two.
+  std::vector<NormsAndSum> norms_and_sums(const at::Tensor& backprops,
+                                          MethodChoices& choices) const override {
+    if (backprops.dim() != 2) {
+      return LayerUse::norms_and_sums(backprops, choices);
+    }
+    const auto d = by_example(backprops), a = input_by_example(backprops);
+    const auto products =
+        transposed_ ? kernels::outer_products(d, a) : kernels::outer_products(a, d);
+    std::vector<NormsAndSum> found;
+    for (const auto& each : parameters()) {
+      const bool is_bias = each.role == Role::kBias;
+      const auto& own = is_bias ? products.bias : products.weight;
+      found.push_back({own.squared_norms, own.sum, is_bias ? "bias" : "linear", ""});
+    }
+    return found;
+  }
+
   NormsAndSum norms_and_sum(const Parameter& parameter, const at::Tensor& backprops,
                             MethodChoices& choices) const override {
     const auto g = gradients(parameter, backprops);

@@ -3,6 +3,7 @@
 #include "gradients/one_by_one.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/stack.h>
@@ -71,6 +72,26 @@ NormsAndSum reduce(const FactoredGradients& g) {
 }
 
 }  // namespace
+
+at::Tensor ReducedGradients::squared_norms() const {
+  const c10::NoGradGuard no_grad;
+  auto total = parameters.front().squared_norms.to(at::kDouble, /*non_blocking=*/false,
+                                                   /*copy=*/true);
+  for (size_t l = 1; l < parameters.size(); ++l) {
+    total.add_(parameters[l].squared_norms.to(total.options()));
+  }
+  return total;
+}
+
+void ReducedGradients::append(const ReducedGradients& part) {
+  const c10::NoGradGuard no_grad;
+  losses = at::cat({losses, part.losses});
+  for (size_t l = 0; l < parameters.size(); ++l) {
+    auto& own = parameters[l];
+    own.squared_norms = at::cat({own.squared_norms, part.parameters[l].squared_norms});
+    own.sum.add_(part.parameters[l].sum);
+  }
+}
 
 /// One use of a layer, and its backprops once the hook has run.
 struct Tape::Record {
@@ -166,9 +187,7 @@ void Tape::State::receive(Record& record, const at::Tensor& backprops) {
     return;
   }
   const c10::NoGradGuard no_grad;
-  for (const auto& each : parameters) {
-    record.reduced.push_back(record.use->norms_and_sum(each, backprops, *options.choices));
-  }
+  record.reduced = record.use->norms_and_sums(backprops, *options.choices);
   if (!options.keep_factors) {
     record.use->release();
     record.backprops = at::empty({0}, backprops.options());

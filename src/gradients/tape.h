@@ -18,6 +18,12 @@ namespace gradist {
 struct ReducedGradients {
   std::vector<NormsAndSum> parameters;  ///< L entries
   at::Tensor losses;                    ///< [B], f_i
+
+  /// ||g_i||^2, [B] float64.
+  at::Tensor squared_norms() const;
+
+  /// Adds those of further examples of the same model.
+  void append(const ReducedGradients& part);
 };
 
 /// Records one forward and backward pass so that the gradient of every single example is known in

@@ -77,7 +77,93 @@ kernels::Formed norms_and_sum(const Formation<Scalar>& formation, int64_t exampl
   return {norms, parts == 1 ? sums.squeeze(0) : sums.sum(0)};
 }
 
+// ---- over positions
+
+/// Numbers of d that a part brings side by side: they stay in its thread's L2.
+constexpr int64_t kPackedNumbers = int64_t{1} << 18;
+
+/// Multiply-adds worth a thread.
+constexpr int64_t kGrain = int64_t{1} << 20;
+
+int64_t divided_up(int64_t x, int64_t y) { return (x + y - 1) / y; }
+
+/// Divides the coordinates [O, I] into a grid of ranges, rows first.
+class CoordinateGrid {
+ public:
+  CoordinateGrid(int64_t rows, int64_t columns, PositionTile tile, int64_t parts, int64_t most_rows)
+      : rows_(rows),
+        columns_(columns),
+        tile_(tile),
+        row_tiles_(divided_up(rows, tile.rows)),
+        column_tiles_(divided_up(columns, tile.columns)),
+        down_(std::min(row_tiles_, std::max(parts, divided_up(rows, most_rows)))),
+        across_(std::min(column_tiles_, divided_up(parts, down_))) {}
+
+  int64_t size() const { return down_ * across_; }
+
+  CoordinateRange operator[](int64_t part) const {
+    const auto row = part / across_, column = part % across_;
+    const auto begin = [](int64_t of, int64_t parts, int64_t tiles, int64_t tile, int64_t end) {
+      return std::min(of * tiles / parts * tile, end);
+    };
+    return {begin(row, down_, row_tiles_, tile_.rows, rows_),
+            begin(row + 1, down_, row_tiles_, tile_.rows, rows_),
+            begin(column, across_, column_tiles_, tile_.columns, columns_),
+            begin(column + 1, across_, column_tiles_, tile_.columns, columns_)};
+  }
+
+ private:
+  int64_t rows_, columns_;
+  PositionTile tile_;
+  int64_t row_tiles_, column_tiles_, down_, across_;
+};
+
+template <typename Scalar>
+PositionSide<Scalar> position_side(const at::Tensor& values) {
+  return {values.const_data_ptr<Scalar>(), values.stride(0), values.stride(1), values.size(2)};
+}
+
+template <typename Scalar>
+kernels::Formed form_over_positions(const at::Tensor& a, const at::Tensor& d, bool with_sum) {
+  const auto examples = a.size(0), positions = a.size(1), inputs = a.size(2), outputs = d.size(2);
+  const PositionFormation<Scalar> formation{position_side<Scalar>(d), position_side<Scalar>(a),
+                                            examples, positions};
+  const auto work = examples * positions * inputs * outputs;
+  const auto threads = std::clamp<int64_t>(work / kGrain, 1, at::get_num_threads());
+  const CoordinateGrid grid(outputs, inputs, position_tile<Scalar>(), threads,
+                            std::max<int64_t>(1, kPackedNumbers / positions));
+  auto norms = at::zeros({grid.size(), examples}, a.options().dtype(at::kDouble));
+  const auto sum = with_sum ? at::empty({outputs, inputs}, a.options()) : at::Tensor();
+  auto* norms_data = norms.template data_ptr<double>();
+  auto* sum_data = with_sum ? sum.template data_ptr<Scalar>() : nullptr;
+  at::parallel_for(
+      0, grid.size(), divided_up(grid.size(), threads), [&](int64_t first, int64_t last) {
+        for (int64_t part = first; part < last; ++part) {
+          form_positions<Scalar>(formation, grid[part],
+                                 {norms_data + part * examples, sum_data, /*fresh=*/true});
+        }
+      });
+  return {grid.size() == 1 ? norms.squeeze(0) : norms.sum(0), sum};
+}
+
 }  // namespace
+
+bool can_form_positions(const at::Tensor& activations, const at::Tensor& backprops) {
+  const auto type = backprops.scalar_type();
+  const auto side_by_side = [](const at::Tensor& values) {
+    return values.stride(2) == 1 || values.size(2) == 1;
+  };
+  return activations.is_cpu() && backprops.is_cpu() && activations.scalar_type() == type &&
+         (type == at::kFloat || type == at::kDouble) && side_by_side(activations) &&
+         side_by_side(backprops);
+}
+
+kernels::Formed form_positions_norms_and_sum(const at::Tensor& activations,
+                                             const at::Tensor& backprops, bool with_sum) {
+  return AT_DISPATCH_FLOATING_TYPES(backprops.scalar_type(), "form_positions", [&] {
+    return form_over_positions<scalar_t>(activations, backprops, with_sum);
+  });
+}
 
 bool can_form(const at::Tensor& input, const at::Tensor& backprops,
               const kernels::ConvGeometry& geometry) {

@@ -28,4 +28,13 @@ at::Tensor form_gradients(const at::Tensor& input, const at::Tensor& backprops,
 double operations_to_form(const at::Tensor& input, const at::Tensor& backprops,
                           const kernels::ConvGeometry& geometry);
 
+/// Whether form_positions takes a [B, S, I] and d [B, S, O], neither empty: on the CPU, in float32
+/// or float64, numbers of a position side by side.
+bool can_form_positions(const at::Tensor& activations, const at::Tensor& backprops);
+
+/// Of a linear layer over positions: ||g_i||^2 [B] float64 and sum_i g_i [O, I], undefined without
+/// `with_sum`.
+kernels::Formed form_positions_norms_and_sum(const at::Tensor& activations,
+                                             const at::Tensor& backprops, bool with_sum = true);
+
 }  // namespace gradist::detail

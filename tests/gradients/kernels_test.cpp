@@ -167,6 +167,57 @@ TEST_P(Kernels, SquaredNormsAreTheSameInEveryRun) {
   }
 }
 
+// Positions are summed in blocks; an infinity stays in its own row or column of g_i.
+TEST_P(Kernels, FormedSquaredNormsOfLongSequencesAndInfinities) {
+  EXPECT_TRUE(formed_is_right(factors(2, 5000, 13, 21, at::kFloat, GetParam())));
+  EXPECT_TRUE(formed_is_right(factors(2, 5000, 13, 21, at::kDouble, GetParam())));
+  auto f = factors(2, 6, 13, 21, at::kFloat, GetParam());
+  f.a.select(0, 1).fill_(INFINITY);
+  f.d.abs_();
+  const auto norms = kernels::formed_squared_norms(f.a, f.d).squared_norms.to(at::kCPU);
+  EXPECT_TRUE(std::isfinite(norms[0].item<double>()));
+  EXPECT_EQ(norms[1].item<double>(), INFINITY);
+}
+
+// g_i = d_i a_i^T: as one position of a sequence, and its bias as a layer whose input is 1.
+TEST_P(Kernels, OuterProducts) {
+  for (const auto type : kTypes) {
+    for (const auto& [B, S, I, O] : kShapes) {
+      const auto f = factors(B, 1, I, O, type, GetParam());
+      const auto found = kernels::outer_products(f.a.select(1, 0), f.d.select(1, 0));
+      const auto right = [&](const Formed& actual, const Factors& of) {
+        const auto expected = twins::formed(of.a, of.d);
+        return all_of(
+            {typed_near(actual.squared_norms, expected.squared_norms, type, norm_scale(of)),
+             typed_near(actual.sum.reshape(expected.sum.sizes()), expected.sum, type,
+                        sum_scale(of))});
+      };
+      EXPECT_TRUE(right(found.weight, f)) << type << " " << Shape{B, 1, I, O};
+      EXPECT_TRUE(right(found.bias, {at::ones({B, 1, 1}, f.a.options()), f.d}))
+          << type << " " << Shape{B, 1, I, O};
+    }
+  }
+}
+
+// The rows of an embedding are a linear layer's gradients for one-hot inputs, transposed.
+TEST_P(Kernels, TokenSquaredNorms) {
+  constexpr int64_t kCount = 11;
+  for (const auto type : {at::kDouble, at::kFloat, at::kBFloat16}) {
+    for (const auto& [B, S, I, O] : kShapes) {
+      if (B == 0 || S == 0 || I == 0) continue;
+      const auto tokens = (normal({B, S}, 3) * 4).to(at::kLong).remainder(kCount).to(GetParam());
+      const auto d = normal({B, S, I}, 4).to(GetParam(), type);
+      const Factors f{d, at::one_hot(tokens, kCount).to(type)};
+      const auto actual = kernels::token_squared_norms(tokens, d, kCount);
+      const auto expected = twins::formed(f.a, f.d);
+      EXPECT_TRUE(typed_near(actual.squared_norms, expected.squared_norms, type, norm_scale(f)))
+          << type << " " << Shape{B, S, I, kCount};
+      EXPECT_TRUE(typed_near(actual.sum, expected.sum, type, sum_scale(f)))
+          << type << " " << Shape{B, S, I, kCount};
+    }
+  }
+}
+
 // ---- convolutions
 
 struct Convolution {

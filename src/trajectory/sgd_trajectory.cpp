@@ -1,5 +1,6 @@
 #include "trajectory/sgd_trajectory.h"
 
+#include "gradients/partial_source.h"
 #include "models/network_source.h"
 #include "trajectory/device.h"
 #include "trajectory/epoch_sampler.h"
@@ -360,6 +361,7 @@ SgdTrajectory::SgdTrajectory(const RunOptions& options) : parts_(std::make_uniqu
   info.options = options;
   info.model = network.describe();
   info.parameter_names = parts_->source->parameter_names();
+  chosen_parameters(info.parameter_names, options.gc_parameters);  // refuses what matches nothing
   info.parameters = parts_->source->parameter_count();
   info.examples = data.train.size();
   info.test_examples = data.test.size();

@@ -533,6 +533,13 @@ TEST(SgdTrajectoryTest, SaysWhyItCannotGoOn) {
   EXPECT_THAT(message, ::testing::HasSubstr("before iteration "));
 }
 
+TEST(SgdTrajectoryTest, RefusesParametersThatAreNoneBeforeAnyWork) {
+  auto options = small_run();
+  options.gc_parameters = {"fc9.*"};
+  EXPECT_THAT(test::refusal([&] { SgdTrajectory{options}; }),
+              ::testing::HasSubstr("gc-parameters = fc9.*"));
+}
+
 TEST(SgdTrajectoryTest, PicksOneThreadForSmallStepsAndSaysSo) {
   RunOptions options = small_run();
   options.threads = 0;

@@ -194,10 +194,14 @@ OuterProducts outer_products(const at::Tensor& activations, const at::Tensor& ba
   auto [a, d] = in_one_type(activations, backprops);
   a = a.to(sum_type(a));
   d = d.to(sum_type(d));
+  if (a.is_cpu()) {
+    const auto bias = cpu::squared_norms_and_sum(d);
+    return {{cpu::squared_norms(a).mul_(bias.squared_norms), at::mm(d.t(), a)}, bias};
+  }
   const auto norms = [](const at::Tensor& rows) {
     return at::linalg_vector_norm(rows, 2, at::IntArrayRef{1}).square_();
   };
-  const auto bias = d.is_cpu() ? cpu::squared_norms_and_sum(d) : Formed{norms(d), d.sum(0)};
+  const Formed bias{norms(d), d.sum(0)};
   return {{norms(a).mul_(bias.squared_norms), at::mm(d.t(), a)}, bias};
 }
 

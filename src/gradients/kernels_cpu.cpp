@@ -335,6 +335,20 @@ at::Tensor summed_parts(const at::Tensor& norms, int64_t parts, const at::Tensor
 }
 
 template <typename T>
+at::Tensor square_rows(const at::Tensor& rows) {
+  const auto& run = primitives<T>();
+  const auto columns = rows.size(1);
+  auto norms = at::empty({rows.size(0)}, rows.options());
+  at::parallel_for(0, rows.size(0), grain(columns), [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) {
+      const auto* row = rows.const_data_ptr<T>() + i * columns;
+      norms.template data_ptr<T>()[i] = static_cast<T>(run.inner_product(row, row, columns));
+    }
+  });
+  return norms;
+}
+
+template <typename T>
 Formed add_rows_up(const at::Tensor& rows) {
   const auto& run = primitives<T>();
   const auto count = rows.size(0), columns = rows.size(1);
@@ -524,6 +538,11 @@ Formed formed_squared_norms(const at::Tensor& activations, const at::Tensor& bac
   }
   return AT_DISPATCH_FLOATING_TYPES(activations.scalar_type(), "gradist::kernels",
                                     [&] { return form<scalar_t>(activations, backprops); });
+}
+
+at::Tensor squared_norms(const at::Tensor& rows) {
+  return AT_DISPATCH_FLOATING_TYPES(rows.scalar_type(), "gradist::kernels",
+                                    [&] { return square_rows<scalar_t>(rows.contiguous()); });
 }
 
 Formed squared_norms_and_sum(const at::Tensor& rows) {

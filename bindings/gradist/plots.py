@@ -206,6 +206,8 @@ def variance_ratio(trace: Trace, *, width: float = 4.5) -> Figure:
         axes.axvline(drop / per_epoch, color=_GRAY, linewidth=0.8, linestyle=":")
     if top > 2:  # else all that matters, 1/3 and 1, would lie at the bottom
         axes.set_yscale("symlog", linthresh=0.1, linscale=0.5)
+        ticks = [first * 10.0**decade for decade in range(-1, math.ceil(math.log10(top))) for first in ((1, 2, 5) if top < 50 else (1,))]
+        axes.set_yticks([0, *(tick for tick in ticks if tick < top)])
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.set_ylim(0, top)
     _label(axes, f"{name.upper()} / SGD variance", x_label="Epoch")

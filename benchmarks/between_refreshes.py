@@ -153,7 +153,7 @@ def finished(figure: Figure, panels: list[Axes], file: Path) -> None:
         axes.minorticks_off()
         axes.tick_params(labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(fontsize=7, frameon=False)
+        axes.legend(fontsize=7, frameon=False, ncol=2, loc="upper right", borderaxespad=0)
     panels[0].set_ylabel("Average variance over that of SG-B", fontsize=8)
     figure.savefig(file, dpi=200)
     print(file)

@@ -55,8 +55,9 @@ double objective_of_gram(const at::Tensor& gram, const at::Tensor& assignments, 
   return ((sizes.index_select(0, assignments) * gram.diagonal()).sum() - within).item<double>();
 }
 
-/// 1 - r, where r compares the former clusters' J now with that of random ones of equal size, of
-/// whose variance SG-B's is: 1 where they have kept all, 0 where nothing is left of them.
+/// (1 - r)^2, where r compares the former clusters' J now with that of random ones of equal size,
+/// of whose variance SG-B's is: 1 where no variance is left, 0 where the clusters are worth
+/// nothing.
 template <typename Objective>
 double kept_worth(const Clustering& former, const Objective& objective) {
   const auto together = at::zeros({former.examples()}, at::kLong);

@@ -136,7 +136,7 @@ def cluster(
         memory: weight of the gradients where `start` was made, if "descent" made it: what lets clusters go stale more slowly.
         seed: of everything random.
         max_memory: bytes for the factors of a chunk of examples, for the sketches, and for the gradients of all examples in factors,
-            which are computed once if they fit; 0: 1 GiB, 1 GiB, and 4 GiB or a quarter of the machine's memory if that is less.
+            which are computed once if they fit; 0: 256 MiB, 1 GiB, and 4 GiB or a quarter of the machine's memory if that is less.
     """
     if method not in ("lloyd", "descent"):
         raise ValueError(f"method = {method!r}, must be one of 'lloyd', 'descent'")

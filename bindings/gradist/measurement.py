@@ -102,7 +102,7 @@ def measure(
         importance_mix: uniform part, in (0, 1], of draws by the norms of gradients.
         gc_iterations: steps of that clustering, sweeps of gc-descent.
         seed: of everything random.
-        max_memory: bytes for the factors of a chunk of examples; 0: 1 GiB.
+        max_memory: bytes for the factors of a chunk of examples; 0: 256 MiB.
 
     Example:
         >>> loss_fn = torch.nn.CrossEntropyLoss(reduction="none")

@@ -98,7 +98,7 @@ struct EstimatorOptions {
   int64_t gc_iterations = 10;    ///< a refresh: A + U steps of gc, sweeps of gc-descent
   LloydSteps gc_steps = {};      ///< how gc makes its A and U steps
   std::vector<std::string> gc_parameters = {};  ///< patterns of those that clustering compares; all
-  int64_t max_memory = 0;                       ///< bytes for the factors of a chunk; 0: 1 GiB
+  int64_t max_memory = 0;                       ///< bytes for the factors of a chunk; 0: 256 MiB
 };
 
 /// The names `make_estimator` knows, in the order they are shown: sg-b, sg-2b, svrg, gc,

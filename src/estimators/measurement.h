@@ -24,7 +24,7 @@ struct MeasureOptions {
   int64_t draws = 50;       ///< E of sampled
   bool faghri = false;      ///< sampled: the paper's protocol, deviations from the mean of E other
                             ///< draws, 1e-7 below the line
-  int64_t max_memory = 0;   ///< bytes for the factors of a chunk; 0: 1 GiB
+  int64_t max_memory = 0;   ///< bytes for the factors of a chunk; 0: 256 MiB
 };
 
 /// What a measurement says about all estimators at the present parameters.

@@ -7,6 +7,7 @@
 #include "gradients/visit.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/addcmul.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
@@ -25,47 +26,13 @@ namespace {
 /// A sketch has this many numbers along each side of a parameter.
 constexpr int64_t kSide = 16;
 
-/// Rows turned into float64 at once.
-constexpr int64_t kChunkOfRows = 4096;
-
 /// Up to this N all inner products are formed.
 constexpr int64_t kMaxGram = 4096;
 
 constexpr int64_t kDefaultMemory = int64_t{1} << 30;
 
-/// J of the rows' partition, from sums and squared norms: sum_k N_k R_k - ||s_k||^2.
-double objective_of_rows(const at::Tensor& rows, const at::Tensor& assignments, int64_t clusters) {
-  auto sums = at::zeros({clusters, rows.size(1)}, at::kDouble);
-  auto squares = at::zeros({clusters}, at::kDouble);
-  for (const auto& chunk : at::arange(rows.size(0), at::kLong).split(kChunkOfRows)) {
-    const auto part = rows.index_select(0, chunk).to(at::kDouble);
-    const auto assigned = assignments.index_select(0, chunk);
-    sums.index_add_(0, assigned, part);
-    squares.index_add_(0, assigned, part.square().sum(1));
-  }
-  const auto sizes = assignments.bincount({}, clusters).to(at::kDouble);
-  return (sizes * squares - sums.square().sum(1)).sum().item<double>();
-}
-
-/// The same from all inner products.
-double objective_of_gram(const at::Tensor& gram, const at::Tensor& assignments, int64_t clusters) {
-  auto sums = at::zeros({clusters, gram.size(1)}, at::kDouble).index_add_(0, assignments, gram);
-  const auto within = sums.gather(0, assignments.unsqueeze(0)).sum();
-  const auto sizes = assignments.bincount({}, clusters).to(at::kDouble);
-  return ((sizes.index_select(0, assignments) * gram.diagonal()).sum() - within).item<double>();
-}
-
-/// (1 - r)^2, where r compares the former clusters' J now with that of random ones of equal size,
-/// of whose variance SG-B's is: 1 where no variance is left, 0 where the clusters are worth
-/// nothing.
-template <typename Objective>
-double kept_worth(const Clustering& former, const Objective& objective) {
-  const auto together = at::zeros({former.examples()}, at::kLong);
-  const auto random = objective(together, 1) / static_cast<double>(former.clusters());
-  const auto now = objective(former.assignments(), former.clusters());
-  const auto gain = random > 0 ? std::clamp(1 - now / random, 0.0, 1.0) : 0.0;
-  return gain * gain;
-}
+/// Former sketches that weigh less than this beside the present ones are not worth their time.
+constexpr double kLeastWeight = 0.05;
 
 at::Tensor random_order(int64_t n, at::Generator& generator) {
   return at::randperm(n, generator, at::TensorOptions().dtype(at::kLong));
@@ -82,7 +49,7 @@ class DescentRun {
     const auto products = make_products(former, generator, memory);
     std::vector<at::Tensor> orders;
     for (int64_t sweep = 0; sweep < options_.sweeps; ++sweep) {
-      orders.push_back(random_order(examples, generator));
+      orders.push_back(order_of_sweep(generator));
     }
     auto moved =
         descend_by_moves(*products, start.assignments(), options_.clusters, orders,
@@ -102,6 +69,19 @@ class DescentRun {
     return balanced_clustering(order, options_.clusters, options_.draws);
   }
 
+  /// Rows are visited in runs that lie side by side in memory, the runs in random order. Where
+  /// examples exchange clusters with others of their block, or rows are few, each is by itself.
+  at::Tensor order_of_sweep(at::Generator& generator) const {
+    const auto examples = source_.examples();
+    if (options_.balanced || examples <= kMaxGram) {
+      return random_order(examples, generator);
+    }
+    const auto whole = examples / kBlockOfMoves;
+    const auto begins = random_order(whole, generator) * kBlockOfMoves;
+    const auto runs = begins.unsqueeze(1) + at::arange(kBlockOfMoves, at::kLong);
+    return at::cat({runs.flatten(), at::arange(whole * kBlockOfMoves, examples, at::kLong)});
+  }
+
   std::unique_ptr<ClusterProducts> make_products(const Clustering* former, at::Generator& generator,
                                                  DescentMemory* memory) {
     return source_.examples() <= kMaxGram
@@ -118,10 +98,14 @@ class DescentRun {
     if (!remembered.defined() || former == nullptr) {
       return now;
     }
-    const auto worth = kept_worth(*former, [&](const at::Tensor& assignments, int64_t clusters) {
-      return objective_of_gram(now, assignments, clusters);
-    });
-    return now + remembered * (options_.memory * worth);
+    return now + remembered * weight_of(*products_of_gram(now, former->clusters()), *former);
+  }
+
+  /// Of the products where the former clusters were made: gc-memory (1 - r)^2 for the r that is
+  /// left now of the variance of random clusters.
+  double weight_of(ClusterProducts& now, const Clustering& former) const {
+    const auto gain = 1 - objective_over_random(now, former.assignments(), former.clusters());
+    return options_.memory * gain * gain;
   }
 
   /// Sketches from memory where they fit into it, else made anew for each block.
@@ -130,35 +114,46 @@ class DescentRun {
     const auto seed = at::randint(std::numeric_limits<int64_t>::max(), {1}, generator,
                                   at::TensorOptions().dtype(at::kLong))
                           .item<int64_t>();
-    const Sketch sketch(source_.gradients(at::zeros({1}, at::kLong)), kSide,
-                        static_cast<uint64_t>(seed));
+    const auto first = source_.gradients(at::zeros({1}, at::kLong));
+    const Sketch sketch(first, kSide, static_cast<uint64_t>(seed));
     const auto read = [this, sketch](const at::Tensor& block) {
       return sketch(source_.gradients(block)).to(at::kCPU);
     };
-    const auto one = sketch(source_.gradients(at::zeros({1}, at::kLong))).to(at::kCPU);
+    const auto one = sketch(first).to(at::kCPU);
     const auto bytes = examples * one.numel() * one.element_size();
     if (bytes > max_memory()) {
       return read;
     }
-    const bool remembers = memory != nullptr && options_.memory > 0 && 3 * bytes <= max_memory();
-    const auto remembered = remembers && former != nullptr ? memory->rows : at::Tensor();
-    const auto width = one.size(1);
-    auto rows = at::empty({examples, width + (remembered.defined() ? remembered.size(1) : 0)},
-                          one.options());
-    auto now = rows.slice(1, 0, width);
+    auto rows = at::empty({examples, one.size(1)}, one.options());
     for (const auto& chunk : at::arange(examples, at::kLong).split(chunk_)) {
-      now.index_copy_(0, chunk, read(chunk));
+      examples_of(rows, chunk).copy_(read(chunk));
     }
-    if (remembered.defined()) {
-      const auto worth = kept_worth(*former, [&](const at::Tensor& assignments, int64_t clusters) {
-        return objective_of_rows(now, assignments, clusters);
-      });
-      rows.slice(1, width).copy_(remembered).mul_(std::sqrt(options_.memory * worth));
+    const bool remembers = memory != nullptr && options_.memory > 0 && 2 * bytes <= max_memory();
+    return remembers ? with_former_rows(rows, former, generator, *memory) : reader_of(rows);
+  }
+
+  /// x_i = y_i + sqrt(w) S z_i of present sketches y_i and former ones z_i, with a random sign for
+  /// each number, S: <x_i, x_j> = <y_i, y_j> + w <z_i, z_j> on average, at the width of one sketch.
+  RowReader with_former_rows(const at::Tensor& now, const Clustering* former,
+                             at::Generator& generator, DescentMemory& memory) const {
+    const auto remembered = std::exchange(memory.rows, now);
+    if (!remembered.defined() || former == nullptr) {
+      return reader_of(now);
     }
-    if (remembers) {
-      memory->rows = remembered.defined() ? now.clone() : rows;
+    const auto products = products_of_rows(reader_of(now), former->clusters());
+    const auto weight = weight_of(*products, *former);
+    if (weight < kLeastWeight) {
+      return reader_of(now);
     }
-    return [rows](const at::Tensor& block) { return rows.index_select(0, block); };
+    const auto signs = at::randint(2, {now.size(1)}, generator, now.options()) * 2 - 1;
+    const auto scale = signs * std::sqrt(weight);
+    return [=](const at::Tensor& block) {
+      return at::addcmul(examples_of(now, block), examples_of(remembered, block), scale);
+    };
+  }
+
+  static RowReader reader_of(const at::Tensor& rows) {
+    return [rows](const at::Tensor& block) { return examples_of(rows, block); };
   }
 
   /// <g_i, g_j> of all pairs, [N, N] float64.

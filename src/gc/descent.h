@@ -25,8 +25,8 @@ struct DescentOptions {
   double memory = 0.5;      ///< w >= 0, weight of the gradients at the former refresh while its
                             ///< clusters are worth something
   std::vector<std::string> parameters = {};  ///< patterns (partial_source.h) of those compared; all
-  int64_t max_memory = 0;  ///< bytes for a chunk and for the sketches (0: 1 GiB each), and for what
-                           ///< kept_source.h keeps
+  int64_t max_memory = 0;  ///< bytes for a chunk (0: 256 MiB), for the sketches (0: 1 GiB), and for
+                           ///< what kept_source.h keeps
 };
 
 /// What a descent leaves for the next one: the sketches, or the inner products, of its gradients.

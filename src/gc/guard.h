@@ -13,7 +13,7 @@ namespace gradist {
 struct GuardOptions {
   int64_t draws = 0;        ///< b = sum_k b_k of the stratified estimate; 0: K
   bool replacement = true;  ///< how both estimates draw
-  int64_t max_memory = 0;   ///< bytes for the factors of a chunk; 0: 1 GiB
+  int64_t max_memory = 0;   ///< bytes for the factors of a chunk; 0: 256 MiB
 };
 
 /// One step of the clustering algorithm from a given partition.

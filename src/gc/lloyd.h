@@ -58,7 +58,7 @@ struct LloydOptions {
   int64_t draws = 0;                         ///< b = sum_k b_k the clusters are meant for; 0: K
   bool balanced = false;    ///< equal sizes, cut from the clusters one after the other
   bool replacement = true;  ///< how those draws are made; the guard compares with SG-B drawn alike
-  int64_t max_memory = 0;   ///< bytes for a chunk (0: 1 GiB), and for what kept_source.h keeps
+  int64_t max_memory = 0;   ///< bytes for a chunk (0: 256 MiB), and for what kept_source.h keeps
 };
 
 /// Clusters the source's examples. `objective` of the result is the exact J, `history` J of the

@@ -10,6 +10,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/randperm.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -20,9 +21,6 @@
 
 namespace gradist {
 namespace {
-
-/// Examples whose products with all sums are formed together; moves within a block correct them.
-constexpr int64_t kBlock = 128;
 
 /// Parts of a product of matrices, the same for any number of threads.
 constexpr int64_t kParts = 2;
@@ -46,15 +44,16 @@ at::Tensor product(const at::Tensor& x, const at::Tensor& y) {
   return result.to(at::kDouble);
 }
 
-/// x . y in float32 or float64, in a fixed order that the compiler may vectorise.
-template <typename Scalar>
+/// x . y summed in type Sum, in a fixed order that the compiler may vectorise.
+template <typename Sum, typename Scalar>
 double inner(const Scalar* x, const Scalar* y, int64_t n) {
   constexpr int64_t kLanes = 16;
-  std::array<Scalar, kLanes> lanes{};
+  std::array<Sum, kLanes> lanes{};
   int64_t j = 0;
   for (; j + kLanes <= n; j += kLanes) {
     for (int64_t lane = 0; lane < kLanes; ++lane) {
-      lanes[static_cast<size_t>(lane)] += x[j + lane] * y[j + lane];
+      lanes[static_cast<size_t>(lane)] +=
+          static_cast<Sum>(x[j + lane]) * static_cast<Sum>(y[j + lane]);
     }
   }
   double sum = 0;
@@ -81,61 +80,124 @@ double least_of(const std::vector<double>& values) {
   return *std::ranges::min_element(lanes);
 }
 
+/// Where a block's expected rows stand among their products.
+class ExpectedRows {
+ public:
+  void reset(int64_t block, const std::vector<int64_t>& rows) {
+    place_.assign(static_cast<size_t>(block), -1);
+    for (size_t r = 0; r < rows.size(); ++r) {
+      place_[static_cast<size_t>(rows[r])] = static_cast<int64_t>(r);
+    }
+  }
+  /// -1 for a row that was not expected.
+  int64_t operator[](int64_t row) const { return place_[static_cast<size_t>(row)]; }
+
+ private:
+  std::vector<int64_t> place_;
+};
+
 class RowProducts final : public ClusterProducts {
  public:
   RowProducts(RowReader rows, int64_t clusters) : rows_(std::move(rows)), clusters_(clusters) {}
 
   void read(const at::Tensor& block) override {
+    apply_changes();
     block_ = rows_(block).contiguous();
-    within_.reset();
-    rows_within_ = 0;
     if (!sums_.defined()) {
       sums_ = at::zeros({clusters_, block_.size(1)}, at::kDouble);
     }
   }
 
-  at::Tensor squared_norms() override { return block_.to(at::kDouble).square().sum(1); }
+  at::Tensor squared_norms() override {
+    auto norms = at::empty({block_.size(0)}, at::kDouble);
+    AT_DISPATCH_FLOATING_TYPES(block_.scalar_type(), "squared_norms", [&] {
+      const auto* x = block_.const_data_ptr<scalar_t>();
+      auto* norm = norms.data_ptr<double>();
+      const auto width = block_.size(1);
+      at::parallel_for(0, block_.size(0), kGrain / width + 1, [&](int64_t begin, int64_t end) {
+        for (int64_t row = begin; row < end; ++row) {
+          norm[row] = inner<double>(x + row * width, x + row * width, width);
+        }
+      });
+    });
+    return norms;
+  }
 
   double rounding() const override { return block_.scalar_type() == at::kDouble ? 1e-13 : 1e-6; }
 
   at::Tensor with_sums() override { return product(block_, rounded_sums_); }
 
-  const double* within_block(int64_t row) override {
-    if (!within_.defined() && rows_within_ < kRowsAlone) {
-      ++rows_within_;
-      return alone(row);
+  void expect(const std::vector<int64_t>& rows) override {
+    // For a few rows a product of matrices takes longer than their inner products.
+    const bool together = rows.size() > kRowsAlone;
+    expected_.reset(block_.size(0), together ? rows : std::vector<int64_t>());
+    if (together) {
+      within_ = product(block_.index_select(0, at::tensor(rows, at::kLong)), block_);
     }
-    within_ = within_.defined() ? within_ : product(block_, block_);
-    return within_.const_data_ptr<double>() + row * within_.size(1);
+  }
+
+  const double* within_block(int64_t row) override {
+    const auto place = expected_[row];
+    return place < 0 ? alone(row) : within_.const_data_ptr<double>() + place * within_.size(1);
   }
 
   void move(int64_t row, int64_t from, int64_t to) override {
-    AT_DISPATCH_FLOATING_TYPES(block_.scalar_type(), "move", [&] {
-      const auto width = block_.size(1);
-      const auto* x = block_.const_data_ptr<scalar_t>() + row * width;
-      for (const auto& [cluster, sign] : {std::pair{from, -1.0}, std::pair{to, 1.0}}) {
-        auto* sum = sums_.data_ptr<double>() + cluster * width;
-        auto* rounded = rounded_sums_.data_ptr<scalar_t>() + cluster * width;
-        for (int64_t j = 0; j < width; ++j) {
-          sum[j] += sign * static_cast<double>(x[j]);
-          rounded[j] = static_cast<scalar_t>(sum[j]);
-        }
-      }
-    });
+    changes_.push_back({row, from, -1});
+    changes_.push_back({row, to, 1});
   }
 
   void place(const at::Tensor& clusters) override {
-    sums_.index_add_(0, clusters, block_.to(at::kDouble));
+    const auto* cluster = clusters.const_data_ptr<int64_t>();
+    for (int64_t row = 0; row < clusters.numel(); ++row) {
+      changes_.push_back({row, cluster[row], 1});
+    }
+    apply_changes();
   }
 
   at::Tensor sum_norms() override {
+    apply_changes();
     rounded_sums_ = sums_.to(block_.scalar_type(), /*non_blocking=*/false, /*copy=*/true);
     return sums_.square().sum(1);
   }
 
+  double total_norm() override { return sums_.sum(0).square().sum().item<double>(); }
+
  private:
-  /// So many rows of a block are multiplied one by one before the products of all are formed.
-  static constexpr int64_t kRowsAlone = 4;
+  static constexpr size_t kRowsAlone = 8;
+  static constexpr int64_t kGrain = int64_t{1} << 15;  ///< numbers worth a thread
+
+  struct Change {
+    int64_t row, cluster;
+    double sign;
+  };
+
+  /// Sums only matter to the next block, so those of all moves of one are brought up to date at
+  /// once.
+  void apply_changes() {
+    if (changes_.empty()) {
+      return;
+    }
+    AT_DISPATCH_FLOATING_TYPES(block_.scalar_type(), "apply_changes", [&] {
+      const auto width = block_.size(1);
+      const auto* x = block_.const_data_ptr<scalar_t>();
+      auto* sums = sums_.data_ptr<double>();
+      auto* rounded = rounded_sums_.defined() ? rounded_sums_.data_ptr<scalar_t>() : nullptr;
+      const auto grain = kGrain / static_cast<int64_t>(changes_.size()) + 1;
+      // Each thread has columns of its own, so there is one order for every number of threads.
+      at::parallel_for(0, width, grain, [&](int64_t begin, int64_t end) {
+        for (const auto& [row, cluster, sign] : changes_) {
+          for (int64_t j = begin; j < end; ++j) {
+            auto& sum = sums[cluster * width + j];
+            sum += sign * static_cast<double>(x[row * width + j]);
+            if (rounded != nullptr) {
+              rounded[cluster * width + j] = static_cast<scalar_t>(sum);
+            }
+          }
+        }
+      });
+    });
+    changes_.clear();
+  }
 
   const double* alone(int64_t row) {
     const auto size = block_.size(0), width = block_.size(1);
@@ -143,7 +205,8 @@ class RowProducts final : public ClusterProducts {
     AT_DISPATCH_FLOATING_TYPES(block_.scalar_type(), "within_block", [&] {
       const auto* x = block_.const_data_ptr<scalar_t>();
       for (int64_t r = 0; r < size; ++r) {
-        row_within_[static_cast<size_t>(r)] = inner(x + row * width, x + r * width, width);
+        row_within_[static_cast<size_t>(r)] =
+            inner<scalar_t>(x + row * width, x + r * width, width);
       }
     });
     return row_within_.data();
@@ -154,8 +217,9 @@ class RowProducts final : public ClusterProducts {
   at::Tensor block_;         ///< [n, D]
   at::Tensor sums_;          ///< s_k, [K, D] float64
   at::Tensor rounded_sums_;  ///< the same in the dtype of the rows
-  at::Tensor within_;        ///< [n, n] float64, where it was worth forming
-  int64_t rows_within_ = 0;
+  at::Tensor within_;        ///< of the expected rows, [., n] float64
+  ExpectedRows expected_;
+  std::vector<Change> changes_;     ///< of the sums, by moves in this block
   std::vector<double> row_within_;  ///< [n]
 };
 
@@ -176,6 +240,8 @@ class GramProducts final : public ClusterProducts {
   double rounding() const override { return 1e-13; }
 
   at::Tensor with_sums() override { return products_.index_select(1, block_).t().contiguous(); }
+
+  void expect(const std::vector<int64_t>& /*rows*/) override {}
 
   const double* within_block(int64_t row) override {
     within_ = within_.defined() ? within_ : gram_.index_select(0, block_).index_select(1, block_);
@@ -200,6 +266,8 @@ class GramProducts final : public ClusterProducts {
         .index_add_(0, assignments_, products_.gather(0, assignments_.unsqueeze(0)).squeeze(0));
   }
 
+  double total_norm() override { return products_.sum().item<double>(); }
+
  private:
   at::Tensor gram_;         ///< [N, N]
   at::Tensor products_;     ///< <s_k, g_i>, [K, N]
@@ -220,7 +288,7 @@ class Descent {
 
   /// Reads all examples once, in the order given.
   void start(const at::Tensor& order) {
-    for (const auto& block : order.split(kBlock)) {
+    for (const auto& block : order.split(kBlockOfMoves)) {
       products_.read(block);
       norms_.index_copy_(0, block, products_.squared_norms());
       products_.place(assignments_.index_select(0, block));
@@ -231,7 +299,7 @@ class Descent {
   /// Visits all examples once; the number that moved.
   int64_t sweep(const at::Tensor& order) {
     int64_t moves = 0;
-    for (const auto& block : order.split(kBlock)) {
+    for (const auto& block : order.split(kBlockOfMoves)) {
       products_.read(block);
       moves += balanced_ ? visit_in_pairs(block) : visit(block);
     }
@@ -240,6 +308,17 @@ class Descent {
   }
 
   double objective() const { return objective_; }
+
+  /// J over its mean over random partitions of equal sizes, as far as K << N.
+  double objective_over_random() const {
+    const auto squares = std::accumulate(squares_.begin(), squares_.end(), 0.0);
+    const auto norms = static_cast<double>(assignments_.numel()) * squares;
+    const auto together = norms - products_.total_norm();
+    return together > products_.rounding() * norms
+               ? std::min(objective_ * static_cast<double>(clusters_) / together, 1.0)
+               : 1.0;
+  }
+
   const at::Tensor& assignments() const { return assignments_; }
 
  private:
@@ -263,17 +342,22 @@ class Descent {
 
   int64_t visit(const at::Tensor& block) {
     const auto with_sums = products_.with_sums();
-    int64_t moves = 0;
-    for (int64_t row = 0; row < block.numel(); ++row) {
-      const auto i = block[row].item<int64_t>();
-      const auto own = assignments_.const_data_ptr<int64_t>()[i];
-      const auto to = cheapest(with_sums.const_data_ptr<double>() + row * clusters_,
-                               norms_.const_data_ptr<double>()[i], static_cast<size_t>(own));
-      if (to == own) {
-        continue;
+    const auto* examples = block.const_data_ptr<int64_t>();
+    const auto size = block.numel();
+    std::vector<int64_t> expected;
+    for (int64_t row = 0; row < size; ++row) {
+      if (cheapest(examples[row], row, with_sums) != cluster_of(examples[row])) {
+        expected.push_back(row);
       }
-      move(i, row, to, with_sums);
-      ++moves;
+    }
+    products_.expect(expected);
+    int64_t moves = 0;
+    for (int64_t row = 0; row < size; ++row) {
+      const auto to = cheapest(examples[row], row, with_sums);
+      if (to != cluster_of(examples[row])) {
+        move(examples[row], row, to, with_sums, row + 1);
+        ++moves;
+      }
     }
     return moves;
   }
@@ -281,16 +365,20 @@ class Descent {
   /// The same by exchanges between two examples of the block, which leave the sizes as they are.
   int64_t visit_in_pairs(const at::Tensor& block) {
     const auto with_sums = products_.with_sums();
+    const auto* examples = block.const_data_ptr<int64_t>();
+    std::vector<int64_t> all(static_cast<size_t>(block.numel()));
+    std::iota(all.begin(), all.end(), 0);
+    products_.expect(all);
     int64_t exchanges = 0;
-    for (int64_t row = 0; row < block.numel(); ++row) {
+    for (const auto row : all) {
       const auto partner = best_partner(block, row, with_sums);
       if (partner == row) {
         continue;
       }
-      const auto i = block[row].item<int64_t>(), j = block[partner].item<int64_t>();
-      const auto of_i = assignments_[i].item<int64_t>(), of_j = assignments_[j].item<int64_t>();
-      move(i, row, of_j, with_sums);
-      move(j, partner, of_i, with_sums);
+      const auto i = examples[row], j = examples[partner];
+      const auto of_i = cluster_of(i), of_j = cluster_of(j);
+      move(i, row, of_j, with_sums, 0);
+      move(j, partner, of_i, with_sums, 0);
       ++exchanges;
     }
     return exchanges;
@@ -331,14 +419,20 @@ class Descent {
     return best;
   }
 
-  void move(int64_t example, int64_t row, int64_t to, const at::Tensor& with_sums) {
+  int64_t cluster_of(int64_t example) const {
+    return assignments_.const_data_ptr<int64_t>()[example];
+  }
+
+  /// `asked_from`: the first row of the block whose products are asked for again.
+  void move(int64_t example, int64_t row, int64_t to, const at::Tensor& with_sums,
+            int64_t asked_from) {
     const auto* within = products_.within_block(row);
     auto& cluster = assignments_.data_ptr<int64_t>()[example];
     const auto norm = norms_.const_data_ptr<double>()[example];
     for (const auto& [k, sign] : {std::pair{cluster, -1.0}, std::pair{to, 1.0}}) {
       sizes_[static_cast<size_t>(k)] += sign;
       squares_[static_cast<size_t>(k)] += sign * norm;
-      add_to_column(with_sums, k, sign, within);
+      add_to_column(with_sums, k, sign, within, asked_from);
     }
     products_.move(row, cluster, to);
     cluster = to;
@@ -346,7 +440,10 @@ class Descent {
 
   /// The cluster of least N_k ||x||^2 + R_k - 2 <x, s_k>, which is the same sum of squared
   /// distances for the own cluster, from which the example needs no taking out.
-  int64_t cheapest(const double* with_sums, double norm, size_t own) {
+  int64_t cheapest(int64_t example, int64_t row, const at::Tensor& products) {
+    const auto* with_sums = products.const_data_ptr<double>() + row * clusters_;
+    const auto norm = norms_.const_data_ptr<double>()[example];
+    const auto own = static_cast<size_t>(cluster_of(example));
     for (size_t k = 0; k < costs_.size(); ++k) {
       costs_[k] = sizes_[k] * norm + squares_[k] - 2 * with_sums[k];
     }
@@ -356,11 +453,13 @@ class Descent {
                                                                        : static_cast<int64_t>(own);
   }
 
-  /// products[:, k] += sign x for x [n].
-  static void add_to_column(const at::Tensor& products, int64_t k, double sign, const double* x) {
+  /// products[from:, k] += sign x[from:] for x [n].
+  static void add_to_column(const at::Tensor& products, int64_t k, double sign, const double* x,
+                            int64_t from) {
     auto* column = products.data_ptr<double>() + k;
-    for (int64_t r = 0; r < products.size(0); ++r) {
-      column[r * products.size(1)] += sign * x[r];
+    const auto rows = products.size(0), stride = products.stride(0);
+    for (int64_t r = from; r < rows; ++r) {
+      column[r * stride] += sign * x[r];
     }
   }
 
@@ -404,6 +503,13 @@ Moved descend_by_moves(ClusterProducts& products, const at::Tensor& start, int64
     }
   }
   return moved;
+}
+
+double objective_over_random(ClusterProducts& products, const at::Tensor& assignments,
+                             int64_t clusters) {
+  Descent descent(products, assignments, clusters, /*balanced=*/false);
+  descent.start(at::arange(assignments.numel(), at::kLong));
+  return descent.objective_over_random();
 }
 
 Moved descend_rows(const at::Tensor& rows, int64_t clusters, int64_t sweeps,

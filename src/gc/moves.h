@@ -10,12 +10,16 @@
 
 namespace gradist {
 
+/// Examples of an order whose products with all sums are formed together; moves within such a block
+/// correct them.
+constexpr int64_t kBlockOfMoves = 256;
+
 /// Where moves of single examples find their inner products. x_i stands for the gradient of example
 /// i: its sketch, or the gradient itself where only inner products are needed; s_k is the sum of
 /// the x_i in cluster k, kept in float64 while they move. Examples come in blocks, each once a
 /// sweep:
 ///
-///   read(block), then with_sums, then within_block and move for each that moves.
+///   read(block), then with_sums and expect, then within_block and move for each that moves.
 class ClusterProducts {
  public:
   virtual ~ClusterProducts() = default;
@@ -32,8 +36,11 @@ class ClusterProducts {
   /// <x_i, s_k> at the present s_k, [n, K] float64.
   virtual at::Tensor with_sums() = 0;
 
+  /// Rows of the block that will probably move: their products within it are formed together.
+  virtual void expect(const std::vector<int64_t>& rows) = 0;
+
   /// <x_i, x_j> of example `row` of the block with all of the block, [n] float64; until the next
-  /// `read`.
+  /// call.
   virtual const double* within_block(int64_t row) = 0;
 
   /// Example `row` of the block leaves cluster `from` for `to`.
@@ -44,12 +51,15 @@ class ClusterProducts {
 
   /// ||s_k||^2, [K] float64.
   virtual at::Tensor sum_norms() = 0;
+
+  /// ||sum_k s_k||^2.
+  virtual double total_norm() = 0;
 };
 
 /// Rows x_i of some examples [n], [n, D]: from memory, or made anew from the model.
 using RowReader = std::function<at::Tensor(const at::Tensor& block)>;
 
-/// Products of rows. A block costs n K D and at most n n D for its moves, by torch's BLAS in a
+/// Products of rows. A block costs n K D, and n D for each that moves, by torch's BLAS in a
 /// division of the work that does not depend on the number of threads.
 std::unique_ptr<ClusterProducts> products_of_rows(RowReader rows, int64_t clusters);
 
@@ -76,6 +86,11 @@ struct Moved {
 Moved descend_by_moves(ClusterProducts& products, const at::Tensor& start, int64_t clusters,
                        const std::vector<at::Tensor>& orders, bool balanced = false,
                        double least_gain = 0);
+
+/// J of a partition over what random clusters of equal size have, of whose variance SG-B's is: 0
+/// where nothing is left of it, and 1 where no gradient differs from another.
+double objective_over_random(ClusterProducts& products, const at::Tensor& assignments,
+                             int64_t clusters);
 
 /// Sketches estimate J to a few percent, so sweeps that gain less than this part are not worth
 /// making.

@@ -336,7 +336,10 @@ at::Tensor FactoredGradients::sketch(const at::Tensor& input_projection,
       input_projection.defined() ? at::matmul(activations_, input_projection.t()) : activations_;
   const auto projected =
       output_projection.defined() ? at::matmul(backprops(), output_projection.t()) : backprops();
-  return at::bmm(projected.transpose(1, 2), activations).flatten(1);
+  // The outer product of one position is a product of numbers, which at::bmm forms slowly.
+  return (positions() == 1 ? projected.transpose(1, 2) * activations
+                           : at::bmm(projected.transpose(1, 2), activations))
+      .flatten(1);
 }
 
 }  // namespace gradist

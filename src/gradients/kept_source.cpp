@@ -1,10 +1,13 @@
 #include "gradients/kept_source.h"
 
+#include "gradients/visit.h"
+
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/zeros.h>
 
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -57,16 +60,23 @@ std::vector<size_t> numbered(const std::vector<at::Tensor>& factors) {
 
 bool same_for_all(const at::Tensor& factor) { return factor.stride(0) == 0; }
 
-/// Where the indices are begin, begin + 1, ...: begin.
-std::optional<int64_t> begin_of_run(const at::Tensor& indices) {
-  const auto contiguous = indices.contiguous();
-  const auto* index = contiguous.const_data_ptr<int64_t>();
-  for (int64_t i = 1; i < contiguous.numel(); ++i) {
-    if (index[i] != index[0] + i) {
-      return std::nullopt;
+/// Memory for all examples, in large pages where the system has them: each is written once, and
+/// without them finding the pages costs more than the writing.
+at::Tensor empty_in_large_pages(const std::vector<int64_t>& sizes,
+                                const at::TensorOptions& options) {
+  auto memory = at::empty(sizes, options);
+#ifdef MADV_HUGEPAGE
+  if (memory.is_cpu()) {
+    const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+    const auto begin = reinterpret_cast<uintptr_t>(memory.data_ptr());
+    const auto aligned = (begin + page - 1) / page * page;
+    if (aligned < begin + memory.nbytes()) {
+      // Advice only: what comes of it does not matter.
+      madvise(reinterpret_cast<void*>(aligned), begin + memory.nbytes() - aligned, MADV_HUGEPAGE);
     }
   }
-  return index[0];
+#endif
+  return memory;
 }
 
 }  // namespace
@@ -139,7 +149,7 @@ std::optional<KeptSource::Store> KeptSource::store_like(const GradientBatch& bat
       const auto& shape = sizes[store.slots.size()];
       store.slots.push_back(shape[0] == 1 && same_for_all(factors[f])
                                 ? factors[f].slice(0, 0, 1).clone()
-                                : at::empty(shape, factors[f].options()));
+                                : empty_in_large_pages(shape, factors[f].options()));
     }
   }
   for (const auto& parameter : batch.parameters) {
@@ -151,7 +161,6 @@ std::optional<KeptSource::Store> KeptSource::store_like(const GradientBatch& bat
 }
 
 GradientBatch KeptSource::kept(const at::Tensor& indices) const {
-  const auto begin = begin_of_run(indices);
   std::vector<at::Tensor> chosen;
   for (const auto& slot : store_->slots) {
     if (slot.size(0) == 1) {
@@ -159,8 +168,7 @@ GradientBatch KeptSource::kept(const at::Tensor& indices) const {
       sizes[0] = indices.numel();
       chosen.push_back(slot.expand(sizes));
     } else {
-      chosen.push_back(begin ? slot.slice(0, *begin, *begin + indices.numel())
-                             : slot.index_select(0, indices.to(slot.device())));
+      chosen.push_back(examples_of(slot, indices));
     }
   }
   size_t next = 0;

@@ -189,6 +189,15 @@ double add_segment(const T* segment_sum, const T* segment_squares, int64_t count
   double *const sum = numbers(sums.sum), *const squares = numbers(sums.squares),
                 *const within = numbers(sums.within), *const open = numbers(sums.open);
   double squared_norm = 0;
+  if (weights.whole && squares == nullptr) {
+#pragma omp simd reduction(+ : squared_norm)
+    for (int64_t j = 0; j < count; ++j) {
+      const auto total = static_cast<double>(segment_sum[j]);
+      sum[j] += weights.visit * total;
+      squared_norm += total * total;
+    }
+    return weights.last ? squared_norm : 0.0;
+  }
   for (int64_t j = 0; j < count; ++j) {
     double total = static_cast<double>(segment_sum[j]);
     sum[j] += weights.visit * total;

@@ -3,6 +3,7 @@
 #include "gradients/gradient_source.h"
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace gradist {
@@ -27,8 +28,14 @@ struct Chunk {
 std::vector<Chunk> plan_visit(const std::vector<at::Tensor>& strata, int64_t chunk_size);
 
 /// Examples a chunk may hold so that factors and graph stay within `max_memory` bytes (0: a default
-/// of 1 GiB), between 1 and 1024. Found from the factors of one example, so it is the same in every
-/// run.
+/// of 256 MiB, beyond which passes get slower), between 1 and 1024. Found from the factors of one
+/// example, so it is the same in every run.
 int64_t chunk_size(GradientSource& source, int64_t max_memory);
+
+/// Where the indices [B] are begin, begin + 1, ...: begin.
+std::optional<int64_t> begin_of_run(const at::Tensor& indices);
+
+/// The examples `indices` [B] of `all` [N, ...]: a view of it where they are a run.
+at::Tensor examples_of(const at::Tensor& all, const at::Tensor& indices);
 
 }  // namespace gradist

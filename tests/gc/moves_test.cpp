@@ -170,6 +170,18 @@ TEST_P(MovesTest, ExchangesLowerTheObjectiveAndKeepTheSizes) {
   }
 }
 
+TEST_P(MovesTest, ObjectiveOverRandomIsThatOfOneClusterDivided) {
+  const auto assignments = cyclic(600, 4);
+  const auto x = normal({600, 5}, 22) + normal({4, 5}, 23).index_select(0, assignments) + 1;
+  const auto together = test::dense_objective(x, at::zeros({600}, at::kLong), 1);
+  const auto expected = 4 * test::dense_objective(x, assignments, 4) / together;
+  ASSERT_LT(expected, 1);
+  EXPECT_TRUE(
+      near(objective_over_random(*products_of(GetParam(), x, 4), assignments, 4), expected, 1e-12));
+  const auto same = x.slice(0, 0, 1).expand({600, 5}).contiguous();
+  EXPECT_EQ(objective_over_random(*products_of(GetParam(), same, 4), assignments, 4), 1);
+}
+
 INSTANTIATE_TEST_SUITE_P(RowsAndGram, MovesTest, ::testing::Values(Kind::kRows, Kind::kGram),
                          [](const auto& row) {
                            return std::string(row.param == Kind::kRows ? "rows" : "gram");

@@ -10,9 +10,9 @@
 namespace gradist {
 namespace {
 
-/// Coordinates handled together, so that a block of all running sums (4 x 8 bytes a coordinate)
-/// stays in a core's cache while the segments of a chunk pass over it.
-constexpr int64_t kBlockCoordinates = int64_t{1} << 17;
+/// Bytes of running sums handled together, so that they stay in a core's cache while the segments
+/// of a chunk pass over them.
+constexpr int64_t kBlockBytes = int64_t{1} << 22;
 
 /// Coordinates [begin, begin + count) of one parameter's sums; undefined where they are not kept.
 at::Tensor block(const ParameterList& list, size_t parameter, int64_t begin, int64_t count) {
@@ -76,8 +76,8 @@ void MomentAccumulator::add_parameter(size_t parameter, const FactoredGradients&
 
   // A device takes the whole parameter at once, on the stream of this thread.
   const bool on_cpu = gradients.activations().is_cpu();
-  const auto rows = on_cpu ? std::max<int64_t>(1, kBlockCoordinates / gradients.inputs())
-                           : std::max<int64_t>(1, gradients.outputs());
+  const auto row_bytes = (with_squares ? 4 : 2) * int64_t{8} * gradients.inputs();
+  const auto rows = std::max<int64_t>(1, on_cpu ? kBlockBytes / row_bytes : gradients.outputs());
   const auto blocks = (gradients.outputs() + rows - 1) / rows;
   const auto block_norms =
       at::zeros({blocks, static_cast<int64_t>(segments.size())}, sum_[parameter].options());

@@ -327,6 +327,10 @@ at::Tensor FactoredGradients::sketch(const at::Tensor& input_projection,
     if (input_projection.defined()) {
       matrices = at::matmul(matrices, input_projection.t());
     }
+    if (output_projection.defined() && matrices.size(2) == 1) {
+      // Of columns one product of matrices, where at::matmul would make one an example.
+      return at::mm(matrices.flatten(1), output_projection.t());
+    }
     if (output_projection.defined()) {
       matrices = at::matmul(output_projection, matrices);
     }

@@ -7,7 +7,6 @@
 #include <ATen/ops/equal.h>
 #include <ATen/ops/zeros.h>
 
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -59,25 +58,6 @@ std::vector<size_t> numbered(const std::vector<at::Tensor>& factors) {
 }
 
 bool same_for_all(const at::Tensor& factor) { return factor.stride(0) == 0; }
-
-/// Memory for all examples, in large pages where the system has them: each is written once, and
-/// without them finding the pages costs more than the writing.
-at::Tensor empty_in_large_pages(const std::vector<int64_t>& sizes,
-                                const at::TensorOptions& options) {
-  auto memory = at::empty(sizes, options);
-#ifdef MADV_HUGEPAGE
-  if (memory.is_cpu()) {
-    const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-    const auto begin = reinterpret_cast<uintptr_t>(memory.data_ptr());
-    const auto aligned = (begin + page - 1) / page * page;
-    if (aligned < begin + memory.nbytes()) {
-      // Advice only: what comes of it does not matter.
-      madvise(reinterpret_cast<void*>(aligned), begin + memory.nbytes() - aligned, MADV_HUGEPAGE);
-    }
-  }
-#endif
-  return memory;
-}
 
 }  // namespace
 
@@ -149,7 +129,7 @@ std::optional<KeptSource::Store> KeptSource::store_like(const GradientBatch& bat
       const auto& shape = sizes[store.slots.size()];
       store.slots.push_back(shape[0] == 1 && same_for_all(factors[f])
                                 ? factors[f].slice(0, 0, 1).clone()
-                                : empty_in_large_pages(shape, factors[f].options()));
+                                : at::empty(shape, factors[f].options()));
     }
   }
   for (const auto& parameter : batch.parameters) {

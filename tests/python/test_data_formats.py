@@ -335,7 +335,7 @@ def memory(name):
     return int(re.search(name + r":\\s+(\\d+)", open("/proc/self/status").read())[1])
 before = memory("VmHWM")
 options = dict(data=sys.argv[3], data_dir=sys.argv[1], stream=sys.argv[2] == "yes", model="logistic", iterations=2, log_every=2)
-gradist.run(**options, estimator=["sg-b"], threads=1, max_memory="64M", progress=False).close()
+gradist.run(**options, estimator=["sg-b"], measure="subset", threads=1, max_memory="64M", progress=False).close()
 print((memory("VmHWM") - before) * 1024)
 """
 

@@ -27,8 +27,10 @@
 #include "data/digits.h"
 #include "data/hdf5_data.h"
 #include "data/image_folder.h"
+#include "data/input_scale.h"
 #include "data/mnist.h"
 #include "data/stored_images.h"
+#include "data/stored_inputs.h"
 #include "data/tables.h"
 #include "data/transforms.h"
 

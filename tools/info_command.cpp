@@ -56,21 +56,21 @@ std::string page(const TraceSummary& trace, const std::string& path) {
 /// What the child says first: the page follows, or the one line that refuses the file.
 enum class Answer : uint8_t { kPage, kRefusal };
 
-void answer(const ChildProcess::Write& write, Answer kind, const std::string& text) {
-  write(&kind, 1);
-  write(text.data(), text.size());
+void answer(const ChildProcess::Parent& parent, Answer kind, const std::string& text) {
+  parent.write(&kind, 1);
+  parent.write(text.data(), text.size());
 }
 
-void read_in_child(const std::string& path, const ChildProcess::Write& write) {
+void read_in_child(const std::string& path, const ChildProcess::Parent& parent) {
   std::signal(SIGINT, SIG_DFL);
   std::signal(SIGALRM, SIG_DFL);
   alarm(kPatience);  // no endless loop
   try {
-    answer(write, Answer::kPage, page(read_trace_summary(path), path));
+    answer(parent, Answer::kPage, page(read_trace_summary(path), path));
   } catch (const c10::Error& error) {
-    answer(write, Answer::kRefusal, error.what_without_backtrace());
+    answer(parent, Answer::kRefusal, error.what_without_backtrace());
   } catch (const std::exception& error) {
-    answer(write, Answer::kRefusal, path + ", must be a gradist trace: " + error.what());
+    answer(parent, Answer::kRefusal, path + ", must be a gradist trace: " + error.what());
   }
 }
 
@@ -85,7 +85,7 @@ std::string receive(ChildProcess& child) {
 
 /// The page of a trace, read in a child process: HDF5 itself crashes on some broken files.
 std::string page_from_child(const std::string& path) {
-  ChildProcess child([&](const ChildProcess::Write& write) { read_in_child(path, write); });
+  ChildProcess child([&](const ChildProcess::Parent& parent) { read_in_child(path, parent); });
   const std::string said = receive(child);
   TORCH_CHECK_VALUE(child.wait().empty() && !said.empty(), path,
                     ", must be a gradist trace: HDF5 crashes or hangs on it");

@@ -1,8 +1,12 @@
 #include "data/bytes.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <zlib.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <limits>
@@ -21,6 +25,22 @@ static_assert(kPiece <= static_cast<size_t>(std::numeric_limits<int>::max()),
 std::string without_name(const std::string& problem, const std::string& name) {
   const std::string prefix = name + ": ";
   return problem.starts_with(prefix) ? problem.substr(prefix.size()) : problem;
+}
+
+/// Its name, once it is one.
+std::string name_of_file(const std::filesystem::path& file) {
+  std::error_code error;
+  const auto status = std::filesystem::status(file, error);
+  if (!std::filesystem::exists(status)) refuse_data(file.string(), "no such file, must exist");
+  if (!std::filesystem::is_regular_file(status)) {
+    refuse_data(file.string(), "not a file, must be one");
+  }
+  return file.string();
+}
+
+[[noreturn]] void refuse_unreadable(const std::string& name) {
+  refuse_data(name,
+              std::string("cannot be opened (") + std::strerror(errno) + "), must be readable");
 }
 
 }  // namespace
@@ -44,16 +64,9 @@ size_t append_bytes(const ByteReader& read, size_t count, std::vector<uint8_t>& 
   return values.size() - before;
 }
 
-ByteFile::ByteFile(const std::filesystem::path& file) : name_(file.string()) {
-  std::error_code error;
-  const auto status = std::filesystem::status(file, error);
-  if (!std::filesystem::exists(status)) refuse_data(name_, "no such file, must exist");
-  if (!std::filesystem::is_regular_file(status)) refuse_data(name_, "not a file, must be one");
+ByteFile::ByteFile(const std::filesystem::path& file) : name_(name_of_file(file)) {
   handle_.reset(gzopen(name_.c_str(), "rb"));
-  if (!handle_) {
-    refuse_data(name_,
-                std::string("cannot be opened (") + std::strerror(errno) + "), must be readable");
-  }
+  if (!handle_) refuse_unreadable(name_);
   gzbuffer(handle_.get(), kBuffer);
 }
 
@@ -72,6 +85,52 @@ size_t ByteFile::read(std::span<uint8_t> into) {
 
 ByteReader ByteFile::reader() {
   return [this](std::span<uint8_t> into) { return read(into); };
+}
+
+PlainFile::PlainFile(const std::filesystem::path& file)
+    : name_(name_of_file(file)), handle_(open(name_.c_str(), O_RDONLY | O_CLOEXEC)) {
+  if (handle_.id < 0) refuse_unreadable(name_);
+  state_ = now();
+  std::array<uint8_t, 2> head = {};
+  if (read(0, head) == 2 && head[0] == 0x1f && head[1] == 0x8b) {
+    refuse_data(name_, "compressed, must be plain where stream = yes");
+  }
+}
+
+PlainFile::Handle::~Handle() { close(id); }
+
+PlainFile::State PlainFile::now() const {
+  struct stat status = {};
+  if (fstat(handle_.id, &status) != 0) return {};
+  return {status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
+}
+
+void PlainFile::check_unchanged() const {
+  if (now() != state_) refuse_data(name_, "has changed, must not while it is read");
+}
+
+size_t PlainFile::read(int64_t position, std::span<uint8_t> into) const {
+  size_t have = 0;
+  while (have < into.size()) {
+    const ssize_t got = pread(handle_.id, into.data() + have, into.size() - have,
+                              position + static_cast<int64_t>(have));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) {
+      refuse_data(name_, std::string("cannot be read (") + std::strerror(errno) + ")");
+    }
+    if (got == 0) break;
+    have += static_cast<size_t>(got);
+  }
+  check_unchanged();
+  return have;
+}
+
+ByteReader PlainFile::reader() const {
+  return [this, position = int64_t{0}](std::span<uint8_t> into) mutable {
+    const size_t got = read(position, into);
+    position += static_cast<int64_t>(got);
+    return got;
+  };
 }
 
 }  // namespace gradist

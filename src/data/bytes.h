@@ -54,4 +54,44 @@ class ByteFile {
   std::unique_ptr<gzFile_s, Close> handle_;
 };
 
+/// A file that is not compressed, read at any place by any thread, as long as nobody changes it:
+/// each read tells where size or time of the last change are others than at first.
+class PlainFile {
+ public:
+  explicit PlainFile(const std::filesystem::path& file);
+
+  const std::string& name() const { return name_; }
+  int64_t size() const { return state_.size; }
+
+  /// Fills the span with what stands from `position` on and returns how many bytes it wrote: fewer
+  /// than asked for only at the end.
+  size_t read(int64_t position, std::span<uint8_t> into) const;
+
+  /// Throws where the file has changed.
+  void check_unchanged() const;
+
+  /// Reads from the beginning on; must not outlive this.
+  ByteReader reader() const;
+
+ private:
+  struct State {
+    int64_t size = 0, seconds = 0, nanoseconds = 0;
+    bool operator==(const State&) const = default;
+  };
+
+  struct Handle {
+    explicit Handle(int opened) : id(opened) {}
+    ~Handle();
+    Handle(const Handle&) = delete;
+    Handle& operator=(const Handle&) = delete;
+    int id;
+  };
+
+  State now() const;
+
+  std::string name_;
+  Handle handle_;
+  State state_;
+};
+
 }  // namespace gradist

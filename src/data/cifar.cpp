@@ -2,6 +2,7 @@
 
 #include "data/cifar_records.h"
 #include "data/data_folder.h"
+#include "data/stored_images.h"
 
 #include <ATen/ATen.h>
 #include <c10/util/Exception.h>
@@ -52,7 +53,7 @@ const CifarLabels& labels_of(const std::string& name) {
 Dataset dataset_of(const std::string& name, std::vector<uint8_t>& labels,
                    std::shared_ptr<const StoredImages> images) {
   Dataset data;
-  data.stored = StoredInputs{.images = std::move(images), .values = {}};
+  data.stored = StoredInputs{.source = std::move(images)};
   data.targets =
       at::from_blob(labels.data(), {static_cast<int64_t>(labels.size())}, at::kByte).to(at::kLong);
   data.classes = labels_of(name).back();
@@ -99,7 +100,7 @@ DataSplit store_cifar(const DataOptions& options) {
 }
 
 DataSplit load_cifar(const std::string& name, const std::string& data_dir) {
-  return as_brightness(store_cifar({.data = name, .data_dir = data_dir}));
+  return in_memory(store_cifar({.data = name, .data_dir = data_dir}));
 }
 
 }  // namespace gradist

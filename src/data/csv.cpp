@@ -23,40 +23,60 @@ std::string fields(int64_t count) {
   return std::to_string(count) + (count == 1 ? " field" : " fields");
 }
 
-void append_row(std::string_view line, const TextLines& lines, CsvTable& table) {
+/// Lets `add` parse line after line behind a header, at least one.
+template <class Add>
+void each_row(const ByteReader& read, const std::string& name, const Add& add) {
+  TextLines lines(read, name);
+  auto line = lines.next();
+  if (line && names_columns(line->text)) line = lines.next();
+  if (!line) refuse_data(name, "no row of numbers, must have at least one");
+  for (; line; line = lines.next()) add(*line);
+}
+
+}  // namespace
+
+void append_csv_row(const TextLine& line, CsvTable& table) {
   int64_t column = 0;
-  std::optional<std::string_view> rest = line;
+  std::optional<std::string_view> rest = line.text;
   while (rest) {
     const std::string_view field = take_field(rest, ',');
     const auto value = parse_number(field);
     if (!value) {
-      lines.refuse("column " + std::to_string(column + 1) + " is " + quoted(field) +
-                   ", must be a finite number");
+      line.refuse("column " + std::to_string(column + 1) + " is " + quoted(field) +
+                  ", must be a finite number");
     }
     table.values.push_back(*value);
     ++column;
   }
   if (table.columns == 0) table.columns = column;
-  if (column < 2) lines.refuse(fields(column) + ", must be at least 2: a target and a feature");
+  if (column < 2) line.refuse(fields(column) + ", must be at least 2: a target and a feature");
   if (column != table.columns) {
-    lines.refuse(fields(column) + ", must be " + std::to_string(table.columns) +
-                 " as in the first row");
-  }
-  if (table.values.size() > kMostValues) {
-    lines.refuse("more numbers than fit, must be at most " + std::to_string(kMostValues));
+    line.refuse(fields(column) + ", must be " + std::to_string(table.columns) +
+                " as in the first row");
   }
 }
 
-}  // namespace
-
 CsvTable parse_csv(const ByteReader& read, const std::string& name) {
-  TextLines lines(read, name);
   CsvTable table;
-  auto line = lines.next();
-  if (line && names_columns(*line)) line = lines.next();
-  for (; line; line = lines.next()) append_row(*line, lines, table);
-  if (table.rows() == 0) refuse_data(name, "no row of numbers, must have at least one");
+  each_row(read, name, [&](const TextLine& line) {
+    append_csv_row(line, table);
+    if (table.values.size() > kMostValues) {
+      line.refuse("more numbers than fit, must be at most " + std::to_string(kMostValues));
+    }
+  });
   return table;
+}
+
+TextIndex index_csv(const ByteReader& read, const std::string& name, bool first_column) {
+  TextIndex index;
+  CsvTable row;
+  each_row(read, name, [&](const TextLine& line) {
+    row.values.clear();
+    append_csv_row(line, row);
+    index.add(line, first_column ? row.values.front() : row.values.back());
+  });
+  index.width = row.columns;
+  return index;
 }
 
 CsvTable read_csv(const std::filesystem::path& file) {

@@ -93,8 +93,8 @@ bool has_entries(const fs::path& file) {
   ByteFile bytes(file);
   TextLines lines(bytes.reader(), file.string());
   const auto line = lines.next();
-  return line && (line->find(':') != std::string_view::npos ||
-                  line->find_first_of(", ") == std::string_view::npos);
+  return line && (line->text.find(':') != std::string_view::npos ||
+                  line->text.find_first_of(", ") == std::string_view::npos);
 }
 
 std::vector<uint8_t> head_of(const fs::path& file) {

@@ -1,6 +1,7 @@
 #include "data/dataset.h"
 
 #include "data/cifar.h"
+#include "data/compressed_rows.h"
 #include "data/digits.h"
 #include "data/hdf5_data.h"
 #include "data/image_folder.h"
@@ -23,16 +24,16 @@ namespace {
 struct NamedReader {
   const char* name;
   DataSplit (*read)(const DataOptions& options);
-  bool stored = false;  ///< images of bytes, which can stay in their files
+  bool stored = true;  ///< inputs can stay in their files
 };
 
 constexpr NamedReader kDataSets[] = {
-    {"digits", [](const DataOptions& o) { return load_digits(o.data_dir); }},
-    {"mnist", store_mnist, true},
-    {"fashion-mnist", store_mnist, true},
-    {"cifar10", store_cifar, true},
-    {"cifar100", store_cifar, true},
-    {"image-folder", store_image_folder, true},
+    {"digits", [](const DataOptions& o) { return load_digits(o.data_dir); }, false},
+    {"mnist", store_mnist},
+    {"fashion-mnist", store_mnist},
+    {"cifar10", store_cifar},
+    {"cifar100", store_cifar},
+    {"image-folder", store_image_folder},
     {"csv", load_csv},
     {"year-prediction-msd", load_year_prediction},
     {"libsvm", load_libsvm},
@@ -41,12 +42,6 @@ constexpr NamedReader kDataSets[] = {
 
 const NamedReader& reader_of(const DataOptions& options) {
   return *std::ranges::find(kDataSets, options.data, &NamedReader::name);
-}
-
-/// What bytes count as, by those of the training set.
-void set_byte_values(DataSplit& split, bool standardize) {
-  const at::Tensor values = byte_values(*split.train.stored->images, standardize);
-  split.train.stored->values = split.test.stored->values = values;
 }
 
 void check_places(const char* name, const std::vector<std::string>& places) {
@@ -63,28 +58,13 @@ at::Generator next_generator(at::Generator& seeds) {
 Dataset Dataset::to(at::Device device, at::ScalarType dtype) const {
   Dataset moved = *this;
   moved.targets = classes > 0 ? targets.to(device) : targets.to(device, dtype);
+  const auto place = at::TensorOptions(device).dtype(dtype);
   if (stored) {
-    moved.stored->place = at::TensorOptions(device).dtype(dtype);
-    return moved;
+    moved.stored->place = place;
+  } else {
+    moved.inputs = inputs_to(inputs, place);
   }
-  moved.inputs =
-      sparse() ? compressed_rows(inputs.crow_indices().to(device), inputs.col_indices().to(device),
-                                 inputs.values().to(device, dtype), size(), features())
-               : inputs.to(device, dtype);
   return moved;
-}
-
-/// torch warns once, at the first such tensor of a process, that they are "beta": nothing a user of
-/// gradist could act on.
-at::Tensor compressed_rows(const at::Tensor& starts, const at::Tensor& columns,
-                           const at::Tensor& values, int64_t rows, int64_t features) {
-  class Silent final : public c10::WarningHandler {
-    void process(const c10::Warning& /*warning*/) override {}
-  };
-  Silent silent;
-  const c10::WarningUtils::WarningHandlerGuard without_warning(&silent);
-  return at::_sparse_csr_tensor_unsafe(starts, columns, values, {rows, features},
-                                       values.options().layout(at::kSparseCsr));
 }
 
 at::Tensor Dataset::input_range(int64_t begin, int64_t count) const {
@@ -95,15 +75,7 @@ at::Tensor Dataset::input_range(int64_t begin, int64_t count) const {
 at::Tensor Dataset::input_rows(const at::Tensor& rows) const {
   if (stored) return stored->read(rows);
   if (!sparse()) return inputs.index_select(0, rows);
-  const at::Tensor starts = inputs.crow_indices();
-  const at::Tensor begins = starts.index_select(0, rows);
-  const at::Tensor counts = starts.index_select(0, rows + 1) - begins;
-  const at::Tensor new_starts = at::cat({at::zeros({1}, counts.options()), counts.cumsum(0)});
-  const at::Tensor shift = begins - new_starts.slice(0, 0, rows.numel());
-  const at::Tensor entries = at::arange(new_starts[-1].item<int64_t>(), counts.options()) +
-                             shift.repeat_interleave(counts);
-  return compressed_rows(new_starts, inputs.col_indices().index_select(0, entries),
-                         inputs.values().index_select(0, entries), rows.numel(), features());
+  return select_rows(inputs, rows);
 }
 
 DataSplit in_memory(DataSplit split) {
@@ -112,11 +84,6 @@ DataSplit in_memory(DataSplit split) {
     data->stored.reset();
   }
   return split;
-}
-
-DataSplit as_brightness(DataSplit split) {
-  set_byte_values(split, /*standardize=*/false);
-  return in_memory(std::move(split));
 }
 
 const std::vector<std::string>& data_names() {
@@ -139,7 +106,7 @@ void validate(const DataOptions& options) {
   validate_examples(options.train_examples);
   TORCH_CHECK_VALUE(!options.stream || reader_of(options).stored,
                     "stream = yes, must be no for data = ", options.data,
-                    ": only images of bytes can stay in their files");
+                    ", which is always in memory");
   check_places("hdf5-train", options.hdf5_train);
   check_places("hdf5-test", options.hdf5_test);
   validate_label_corruption(options.label_corruption);
@@ -149,12 +116,8 @@ void validate(const DataOptions& options) {
 DataSplit load_data(const DataOptions& options) {
   validate(options);
   DataSplit split = reader_of(options).read(options);
-  if (split.train.stored) {
-    set_byte_values(split, options.standardize);
-    if (!options.stream) split = in_memory(std::move(split));
-  } else if (options.standardize) {
-    standardize(split);
-  }
+  if (options.standardize) standardize(split);
+  if (split.train.stored && !options.stream) split = in_memory(std::move(split));
   // A generator for each, so that corrupting labels leaves the choice of duplicates as it was.
   at::Generator seeds = at::detail::createCPUGenerator(options.seed);
   at::Generator corruption = next_generator(seeds);

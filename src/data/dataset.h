@@ -1,6 +1,6 @@
 #pragma once
 
-#include "data/stored_images.h"
+#include "data/stored_inputs.h"
 
 #include <ATen/core/Tensor.h>
 #include <c10/util/accumulate.h>
@@ -28,13 +28,15 @@ struct Dataset {
 
   /// Sizes of one example's input: [features] or [channels, height, width].
   at::IntArrayRef example_shape() const {
-    return (stored ? at::IntArrayRef(stored->images->sizes()) : inputs.sizes()).slice(1);
+    return (stored ? at::IntArrayRef(stored->source->sizes()) : inputs.sizes()).slice(1);
   }
 
   /// Numbers in one example's input.
   int64_t features() const { return c10::multiply_integers(example_shape()); }
 
-  bool sparse() const { return !stored && inputs.layout() == at::kSparseCsr; }
+  bool sparse() const {
+    return stored ? stored->source->sparse() : inputs.layout() == at::kSparseCsr;
+  }
 
   /// The inputs of the examples `rows` [B] (int64, on the device of the data), sparse if the data
   /// are.
@@ -50,11 +52,6 @@ struct Dataset {
   Dataset to(at::Device device, at::ScalarType dtype) const;
 };
 
-/// A sparse tensor [rows, features] in compressed rows: row i has the values starts[i] to starts[i
-/// + 1] (excluded), in the columns that stand beside them.
-at::Tensor compressed_rows(const at::Tensor& starts, const at::Tensor& columns,
-                           const at::Tensor& values, int64_t rows, int64_t features);
-
 struct DataSplit {
   Dataset train;
   Dataset test;
@@ -62,9 +59,6 @@ struct DataSplit {
 
 /// The same with inputs in memory, which were stored.
 DataSplit in_memory(DataSplit split);
-
-/// Stored bytes in memory as brightness in [0, 1].
-DataSplit as_brightness(DataSplit split);
 
 /// Which data, and what is done to it; the number of examples, corruption and duplicates concern
 /// the training set only.
@@ -81,7 +75,7 @@ struct DataOptions {
   bool standardize = true;  ///< subtract the training set's mean, divide by its deviation
   std::vector<std::string> hdf5_train = {"train/inputs", "train/targets"};  ///< see hdf5_data.h
   std::vector<std::string> hdf5_test = {"test/inputs", "test/targets"};
-  bool stream = false;  ///< leave images in their files, read each when its example is asked for
+  bool stream = false;  ///< leave inputs in their files, read each when its example is asked for
 };
 
 /// Names that DataOptions::data takes.

@@ -10,6 +10,8 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <numeric>
+#include <optional>
 #include <span>
 #include <sstream>
 #include <system_error>
@@ -23,7 +25,8 @@ using detail::ChildProcess;
 using detail::Hdf5Handle;
 
 constexpr int kMostDimensions = 8;
-constexpr hsize_t kMostNumbers = hsize_t{1} << 31;
+constexpr hsize_t kMostInMemory = hsize_t{1} << 31;  // numbers
+constexpr hsize_t kMostInAFile = hsize_t{1} << 40;
 constexpr hsize_t kMostInAChunk = hsize_t{1} << 28;  // numbers; HDF5 holds a chunk whole
 constexpr hsize_t kPiece = hsize_t{1} << 20;         // numbers read at once
 constexpr int64_t kSecondsOfAStep = 60;
@@ -67,7 +70,8 @@ Hdf5Handle open_file(const fs::path& file) {
 /// One data set that is open; errors name file and data set.
 class OpenArray {
  public:
-  OpenArray(hid_t file, const Hdf5Place& place) : name_(place.file.string() + ":" + place.name) {
+  OpenArray(hid_t file, const Hdf5Place& place, hsize_t most = kMostInMemory)
+      : name_(place.file.string() + ":" + place.name) {
     // Asked first, so that a missing name is told from one that cannot be opened.
     if (place.name.empty() || !exists(file, place.name)) {
       refuse("no such data set, must exist");
@@ -76,7 +80,7 @@ class OpenArray {
     if (!set_) refuse("cannot be opened (" + detail::innermost_hdf5_reason() + ")");
     if (H5Iget_type(set_) != H5I_DATASET) refuse("not a data set, must be one");
     check_type();
-    read_extents();
+    read_extents(most);
     check_chunk();
   }
 
@@ -84,21 +88,45 @@ class OpenArray {
 
   void read(const ArraySink& sink) const {
     sink.sizes({extents_.begin(), extents_.end()});
-    const hsize_t row = numbers() / extents_[0];
-    const hsize_t rows = std::max<hsize_t>(kPiece / row, 1);
-    std::vector<double> piece;
-    std::vector<float> rounded;
-    for (hsize_t begin = 0; begin < extents_[0]; begin += rows) {
-      const hsize_t count = std::min(rows, extents_[0] - begin);
+    Piece piece;
+    for (hsize_t begin = 0; begin < extents_[0]; begin += most_rows()) {
       sink.step();
-      piece.resize(count * row);
-      read_rows(begin, count, piece);
-      round(piece, begin * row, rounded);
-      sink.values(rounded);
+      read_piece(begin, std::min(most_rows(), extents_[0] - begin), piece);
+      sink.values(piece.rounded);
     }
   }
 
+  /// The numbers of these rows, one row after the other. Rows that follow each other are read at
+  /// once, and each only once.
+  std::vector<float> read(std::span<const int64_t> rows) const {
+    std::vector<size_t> order(rows.size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    std::ranges::sort(order, {}, [&](size_t i) { return rows[i]; });
+    const auto at = [&](size_t i) { return static_cast<hsize_t>(rows[order[i]]); };
+    std::vector<float> values(rows.size() * row());
+    Piece piece;
+    for (size_t first = 0, last = 0; first < order.size(); first = last) {
+      hsize_t end = at(first) + 1;
+      for (last = first + 1; last < order.size(); ++last) {
+        if (at(last) > end || at(last) - at(first) == most_rows()) break;
+        end = at(last) + 1;
+      }
+      read_piece(at(first), end - at(first), piece);
+      for (size_t i = first; i < last; ++i) {
+        const auto from = static_cast<std::ptrdiff_t>((at(i) - at(first)) * row());
+        const auto to = static_cast<std::ptrdiff_t>(order[i] * row());
+        std::copy_n(piece.rounded.begin() + from, row(), values.begin() + to);
+      }
+    }
+    return values;
+  }
+
  private:
+  struct Piece {
+    std::vector<double> numbers;
+    std::vector<float> rounded;
+  };
+
   [[noreturn]] void refuse(const std::string& what) const { refuse_data(name_, what); }
 
   /// H5Lexists wants every group on the way to exist.
@@ -123,7 +151,7 @@ class OpenArray {
     }
   }
 
-  void read_extents() {
+  void read_extents(hsize_t most) {
     const Hdf5Handle space(good(H5Dget_space(set_)), H5Sclose);
     const int rank = static_cast<int>(good(H5Sget_simple_extent_ndims(space)));
     if (rank < 1 || rank > kMostDimensions) {
@@ -131,14 +159,15 @@ class OpenArray {
     }
     extents_.resize(static_cast<size_t>(rank));
     good(H5Sget_simple_extent_dims(space, extents_.data(), nullptr));
-    hsize_t room = kMostNumbers;
+    hsize_t room = most, room_of_row = kMostInMemory;
     for (const hsize_t extent : extents_) {
       if (extent == 0) refuse(bracketed(extents_) + ", must have no dimension of size 0");
       room /= extent;
+      if (&extent != &extents_.front()) room_of_row /= extent;
     }
-    if (room == 0) {
-      refuse(bracketed(extents_) + ", must be at most " + std::to_string(kMostNumbers) +
-             " numbers");
+    if (room == 0 || room_of_row == 0) {
+      refuse(bracketed(extents_) + ", must be at most " + std::to_string(most) + " numbers" +
+             (most > kMostInMemory ? ", " + std::to_string(kMostInMemory) + " in a row" : ""));
     }
   }
 
@@ -155,10 +184,18 @@ class OpenArray {
     }
   }
 
-  hsize_t numbers() const {
-    hsize_t product = 1;
-    for (const hsize_t extent : extents_) product *= extent;
-    return product;
+  /// Numbers in a row.
+  hsize_t row() const {
+    return std::accumulate(extents_.begin() + 1, extents_.end(), hsize_t{1}, std::multiplies<>());
+  }
+
+  /// Rows read at once.
+  hsize_t most_rows() const { return std::max<hsize_t>(kPiece / row(), 1); }
+
+  void read_piece(hsize_t begin, hsize_t count, Piece& piece) const {
+    piece.numbers.resize(count * row());
+    read_rows(begin, count, piece.numbers);
+    round(piece.numbers, begin * row(), piece.rounded);
   }
 
   void read_rows(hsize_t begin, hsize_t count, std::vector<double>& into) const {
@@ -243,16 +280,23 @@ std::string describe(const fs::path& path, const std::function<void()>& step) {
 }
 
 // What a child says: a letter, a number, and what follows from them.
-enum class Tag : uint8_t { kSizes = 'S', kValues = 'V', kText = 'T', kError = 'E', kDone = 'D' };
+enum class Tag : uint8_t {
+  kSizes = 'S',
+  kValues = 'V',
+  kText = 'T',
+  kAlive = 'A',
+  kError = 'E',
+  kDone = 'D'
+};
 
 class Sender {
  public:
-  explicit Sender(const ChildProcess::Write& write) : write_(write) {}
+  explicit Sender(const ChildProcess::Parent& parent) : parent_(parent) {}
 
   void send(Tag tag, uint64_t bytes = 0, const void* what = nullptr) const {
-    write_(&tag, sizeof tag);
-    write_(&bytes, sizeof bytes);
-    if (bytes > 0) write_(what, bytes);
+    parent_.write(&tag, sizeof tag);
+    parent_.write(&bytes, sizeof bytes);
+    if (bytes > 0) parent_.write(what, bytes);
   }
   template <class Container>
   void send_all(Tag tag, const Container& items) const {
@@ -260,18 +304,20 @@ class Sender {
   }
 
  private:
-  const ChildProcess::Write& write_;
+  const ChildProcess::Parent& parent_;
 };
 
-/// What the child does: its error becomes a message, and nothing is thrown.
+/// What the child does: its error becomes a message, and nothing is thrown. False where it failed.
 template <class Work>
-void report(const ChildProcess::Write& write, const Work& work) {
-  const Sender sender(write);
+bool report(const ChildProcess::Parent& parent, const Work& work) {
+  const Sender sender(parent);
   try {
     work(sender);
     sender.send(Tag::kDone);
+    return true;
   } catch (const std::exception& error) {
     sender.send_all(Tag::kError, std::string(error.what()));
+    return false;
   }
 }
 
@@ -314,11 +360,67 @@ Received receive(ChildProcess& child, const fs::path& file) {
   }
 }
 
+/// The rows that the parent asks for: how many, then their numbers. False where it is gone.
+bool receive_rows(const ChildProcess::Parent& parent, std::vector<int64_t>& rows) {
+  uint64_t count = 0;
+  std::vector<uint8_t> bytes(sizeof count);
+  if (parent.read(bytes) < bytes.size()) return false;
+  std::copy_n(bytes.begin(), sizeof count, reinterpret_cast<uint8_t*>(&count));
+  bytes.resize(count * sizeof(int64_t));
+  if (parent.read(bytes) < bytes.size()) return false;
+  rows.clear();
+  add_numbers(bytes, rows);
+  return true;
+}
+
+/// What the child of Hdf5Rows does: reads all, then what it is asked for.
+void serve_rows(const Hdf5Place& place, const ChildProcess::Parent& parent) {
+  detail::stay_for_requests();
+  const detail::QuietHdf5 quiet;
+  Hdf5Handle file;
+  std::optional<PlainFile> guard;
+  std::optional<OpenArray> array;
+  const bool good = report(parent, [&](const Sender& sender) {
+    detail::limit_processor_time(kSecondsOfAStep);
+    file = open_file(place.file);
+    guard.emplace(place.file);
+    array.emplace(file, place, kMostInAFile);
+    array->read({[&](const auto& sizes) { sender.send_all(Tag::kSizes, sizes); },
+                 [&](const auto&) { sender.send(Tag::kAlive); },  // ends with its parent
+                 [] { detail::limit_processor_time(kSecondsOfAStep); }});
+  });
+  std::vector<int64_t> rows;
+  while (good && receive_rows(parent, rows)) {
+    report(parent, [&](const Sender& sender) {
+      detail::limit_processor_time(kSecondsOfAStep);
+      const std::vector<float> values = array->read(rows);
+      guard->check_unchanged();
+      sender.send_all(Tag::kValues, values);
+    });
+  }
+}
+
 }  // namespace
 
+Hdf5Rows::Hdf5Rows(const Hdf5Place& place)
+    : file_(place.file),
+      child_(std::make_unique<ChildProcess>(
+          [&](const ChildProcess::Parent& parent) { serve_rows(place, parent); })),
+      sizes_(receive(*child_, file_).sizes) {}
+
+Hdf5Rows::~Hdf5Rows() = default;
+
+std::vector<float> Hdf5Rows::read(std::span<const int64_t> rows) const {
+  const std::lock_guard<std::mutex> alone(asking_);
+  const uint64_t count = rows.size();
+  // Where the child has ended, its answer says so.
+  if (child_->write(&count, sizeof count)) child_->write(rows.data(), rows.size_bytes());
+  return receive(*child_, file_).values;
+}
+
 Hdf5Array read_hdf5(const Hdf5Place& place) {
-  ChildProcess child([&](const ChildProcess::Write& write) {
-    report(write, [&](const Sender& sender) {
+  ChildProcess child([&](const ChildProcess::Parent& parent) {
+    report(parent, [&](const Sender& sender) {
       read_array(place, {[&](const auto& sizes) { sender.send_all(Tag::kSizes, sizes); },
                          [&](const auto& values) { sender.send_all(Tag::kValues, values); },
                          [] { detail::limit_processor_time(kSecondsOfAStep); }});
@@ -329,8 +431,8 @@ Hdf5Array read_hdf5(const Hdf5Place& place) {
 }
 
 std::string describe_hdf5(const fs::path& file) {
-  ChildProcess child([&](const ChildProcess::Write& write) {
-    report(write, [&](const Sender& sender) {
+  ChildProcess child([&](const ChildProcess::Parent& parent) {
+    report(parent, [&](const Sender& sender) {
       sender.send_all(Tag::kText,
                       describe(file, [] { detail::limit_processor_time(kSecondsOfAStep); }));
     });

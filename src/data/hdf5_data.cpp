@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <memory>
 #include <utility>
+#include <vector>
 
 namespace gradist {
 namespace {
@@ -46,23 +47,57 @@ at::Tensor read(const Hdf5Place& place) {
       array->values.data(), array->sizes, [array](void*) {}, at::kFloat);
 }
 
-at::Tensor read_inputs(const Hdf5Place& place) {
-  at::Tensor inputs = read(place);
-  TORCH_CHECK_VALUE(inputs.dim() <= 4, text_of(place), ": ", inputs.dim(),
+/// [N, features] or [N, channels, height, width].
+std::vector<int64_t> input_sizes(std::vector<int64_t> sizes, const Hdf5Place& place) {
+  TORCH_CHECK_VALUE(sizes.size() <= 4, text_of(place), ": ", sizes.size(),
                     " dimensions, must be [N, features], [N, height, width] or [N, channels, "
                     "height, width]");
-  if (inputs.dim() == 1) return inputs.unsqueeze(1);
-  return inputs.dim() == 3 ? inputs.unsqueeze(1) : inputs;
+  if (sizes.size() == 1 || sizes.size() == 3) sizes.insert(sizes.begin() + 1, 1);
+  return sizes;
 }
 
-at::Tensor read_targets(const Hdf5Place& place, const at::Tensor& inputs,
-                        const std::string& inputs_text, const std::string& kind) {
+class StoredHdf5 final : public InputSource {
+ public:
+  StoredHdf5(std::unique_ptr<const Hdf5Rows> rows, std::vector<int64_t> sizes)
+      : InputSource(std::move(sizes)), rows_(std::move(rows)) {}
+
+  at::Tensor read(const at::Tensor& rows, const InputScale& scale) const override {
+    const at::Tensor wanted = rows.contiguous();
+    const auto* row = wanted.const_data_ptr<int64_t>();
+    auto values = std::make_shared<std::vector<float>>(checked([&] {
+      return rows_->read({row, row + rows.numel()});
+    }));
+    std::vector<int64_t> shape = sizes();
+    shape[0] = rows.numel();
+    at::Tensor inputs = at::from_blob(
+        values->data(), shape, [values](void*) {}, at::kFloat);
+    scale.apply(inputs);
+    return inputs;
+  }
+
+ private:
+  std::unique_ptr<const Hdf5Rows> rows_;
+};
+
+void set_inputs(Dataset& data, const Hdf5Place& place, bool stream) {
+  if (stream) {
+    auto rows = checked([&] { return std::make_unique<const Hdf5Rows>(place); });
+    auto sizes = input_sizes(rows->sizes(), place);
+    data.stored = StoredInputs{.source = std::make_shared<StoredHdf5>(std::move(rows), sizes)};
+  } else {
+    const at::Tensor inputs = read(place);
+    data.inputs = inputs.view(input_sizes(inputs.sizes().vec(), place));
+  }
+  data.tabular = data.example_shape().size() == 1;
+}
+
+at::Tensor read_targets(const Hdf5Place& place, int64_t examples, const std::string& inputs_text,
+                        const std::string& kind) {
   const at::Tensor targets = read(place);
   TORCH_CHECK_VALUE(targets.numel() == targets.size(0), text_of(place), ": ", targets.sizes(),
                     " numbers, must be one an example");
-  TORCH_CHECK_VALUE(targets.size(0) == inputs.size(0), text_of(place), ": ", targets.size(0),
-                    " targets, must be as many as the ", inputs.size(0), " inputs of ",
-                    inputs_text);
+  TORCH_CHECK_VALUE(targets.size(0) == examples, text_of(place), ": ", targets.size(0),
+                    " targets, must be as many as the ", examples, " inputs of ", inputs_text);
   const auto largest = targets.abs().max().item<double>();
   TORCH_CHECK_VALUE(kind != "classes" || largest <= kMostExact, text_of(place), ": label ", largest,
                     ", must be at most ", kMostExact, " where targets = classes");
@@ -70,18 +105,20 @@ at::Tensor read_targets(const Hdf5Place& place, const at::Tensor& inputs,
 }
 
 struct Part {
-  at::Tensor inputs, targets;
-  std::string inputs_text, targets_text;
+  Dataset data;
+  at::Tensor labels;  ///< as they are in the file
+  std::string inputs_text, labels_text;
 };
 
 Part read_part(const std::vector<std::string>& names, const DataOptions& options) {
   const Hdf5Place inputs = place_of(names[0], options.data_dir);
   const Hdf5Place targets = place_of(names[1], options.data_dir);
-  Part part{.inputs = read_inputs(inputs),
-            .targets = {},
+  Part part{.data = {.name = options.data},
+            .labels = {},
             .inputs_text = text_of(inputs),
-            .targets_text = text_of(targets)};
-  part.targets = read_targets(targets, part.inputs, part.inputs_text, options.targets);
+            .labels_text = text_of(targets)};
+  set_inputs(part.data, inputs, options.stream);
+  part.labels = read_targets(targets, part.data.size(), part.inputs_text, options.targets);
   return part;
 }
 
@@ -90,14 +127,13 @@ Part read_part(const std::vector<std::string>& names, const DataOptions& options
 DataSplit load_hdf5(const DataOptions& options) {
   const Part train = read_part(options.hdf5_train, options);
   const Part test = read_part(options.hdf5_test, options);
-  TORCH_CHECK_VALUE(train.inputs.sizes().slice(1) == test.inputs.sizes().slice(1), test.inputs_text,
-                    ": examples of ", test.inputs.sizes().slice(1), ", must be ",
-                    train.inputs.sizes().slice(1), " as those of ", train.inputs_text);
-  const bool tabular = train.inputs.dim() == 2;
-  DataSplit split{.train = {.inputs = train.inputs, .name = options.data, .tabular = tabular},
-                  .test = {.inputs = test.inputs, .name = options.data, .tabular = tabular}};
-  set_targets(split, options.targets, train.targets, test.targets,
-              {train.targets_text, test.targets_text});
+  const at::IntArrayRef train_shape = train.data.example_shape();
+  const at::IntArrayRef test_shape = test.data.example_shape();
+  TORCH_CHECK_VALUE(train_shape == test_shape, test.inputs_text, ": examples of ", test_shape,
+                    ", must be ", train_shape, " as those of ", train.inputs_text);
+  DataSplit split{.train = train.data, .test = test.data};
+  set_targets(split, options.targets, train.labels, test.labels,
+              {train.labels_text, test.labels_text});
   return split;
 }
 

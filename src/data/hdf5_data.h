@@ -8,7 +8,8 @@ namespace gradist {
 /// places each, inputs and targets: NAME in the one file that `data_dir` is or holds (*.h5,
 /// *.hdf5), or FILE:NAME with a file in `data_dir`. Inputs [N, features] are a table, every column
 /// standardised by itself; [N, height, width] and [N, channels, height, width] are images. Targets
-/// are [N], as `options.targets` says classes or numbers.
+/// are [N], as `options.targets` says classes or numbers. With `options.stream` inputs stay in
+/// their files.
 DataSplit load_hdf5(const DataOptions& options);
 
 }  // namespace gradist

@@ -125,7 +125,7 @@ class ImagesInFolder final : public StoredImages {
         files_(std::move(files)),
         model_(model) {}
 
-  at::Tensor read(const at::Tensor& rows) const override {
+  at::Tensor bytes(const at::Tensor& rows) const override {
     std::vector<int64_t> wanted = sizes();
     wanted[0] = rows.numel();
     const at::Tensor bytes = at::empty(wanted, at::kByte), numbers = rows.contiguous();
@@ -189,7 +189,7 @@ Model model_of(const Folder& folder) {
 Dataset dataset_of(const std::string& name, const Folder& folder, const Part& part,
                    std::shared_ptr<const StoredImages> images) {
   Dataset data;
-  data.stored = StoredInputs{.images = std::move(images), .values = {}};
+  data.stored = StoredInputs{.source = std::move(images)};
   data.targets = at::tensor(part.labels, at::kLong);
   data.classes = static_cast<int64_t>(folder.classes.size());
   data.name = name;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "data/bytes.h"
+#include "data/text_rows.h"
 
 #include <cstdint>
 #include <filesystem>
@@ -22,9 +23,16 @@ struct SparseRows {
   int64_t rows() const { return static_cast<int64_t>(labels.size()); }
 };
 
+/// Adds the example of a line.
+void append_libsvm_row(const TextLine& line, SparseRows& rows);
+
 /// At least one row. Indices may be 2^26 at most: a model has weights for all of them. `name` is
 /// what errors call the text. Memory is that of the numbers really there.
 SparseRows parse_libsvm(const ByteReader& read, const std::string& name);
+
+/// Parses the whole text too, and keeps the places of its rows, their labels and how many features
+/// there are.
+TextIndex index_libsvm(const ByteReader& read, const std::string& name);
 
 /// Reads a file, plain or gzip-compressed (told by its content, not its name).
 SparseRows read_libsvm(const std::filesystem::path& file);

@@ -2,6 +2,7 @@
 
 #include "data/data_folder.h"
 #include "data/idx.h"
+#include "data/stored_images.h"
 
 #include <ATen/ATen.h>
 #include <c10/util/Exception.h>
@@ -59,8 +60,7 @@ at::Tensor read_labels(const fs::path& file) {
 
 Dataset read_part(const DataOptions& options, const fs::path& images, const fs::path& labels) {
   Dataset data;
-  data.stored = StoredInputs{.images = options.stream ? leave_images(images) : read_images(images),
-                             .values = {}};
+  data.stored = StoredInputs{.source = options.stream ? leave_images(images) : read_images(images)};
   data.targets = read_labels(labels);
   data.classes = kClasses;
   data.name = options.data;
@@ -91,7 +91,7 @@ DataSplit store_mnist(const DataOptions& options) {
 }
 
 DataSplit load_mnist(const std::string& name, const std::string& data_dir) {
-  return as_brightness(store_mnist({.data = name, .data_dir = data_dir}));
+  return in_memory(store_mnist({.data = name, .data_dir = data_dir}));
 }
 
 }  // namespace gradist

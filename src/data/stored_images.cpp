@@ -5,12 +5,9 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
-#include <fcntl.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cmath>
 #include <mutex>
 #include <string>
@@ -26,8 +23,8 @@ class ImagesInMemory final : public StoredImages {
   explicit ImagesInMemory(const at::Tensor& bytes)
       : StoredImages(bytes.sizes().vec()), bytes_(bytes.contiguous()) {}
 
-  at::Tensor read(const at::Tensor& rows) const override { return bytes_.index_select(0, rows); }
-  at::Tensor read_range(int64_t begin, int64_t count) const override {
+  at::Tensor bytes(const at::Tensor& rows) const override { return bytes_.index_select(0, rows); }
+  at::Tensor bytes_range(int64_t begin, int64_t count) const override {
     return bytes_.narrow(0, begin, count);
   }
 
@@ -35,47 +32,12 @@ class ImagesInMemory final : public StoredImages {
   at::Tensor bytes_;
 };
 
-/// A file open for reading at any place.
-class OpenFile {
- public:
-  explicit OpenFile(const RecordFile& of)
-      : name_(of.file.string()), handle_(open(name_.c_str(), O_RDONLY | O_CLOEXEC)) {
-    if (handle_ < 0) refuse_data(name_, "cannot be opened, must be readable");
-  }
-  ~OpenFile() { close(handle_); }
-  OpenFile(const OpenFile&) = delete;
-  OpenFile& operator=(const OpenFile&) = delete;
-
-  int64_t size() const { return lseek(handle_, 0, SEEK_END); }
-
-  void read(int64_t position, uint8_t* into, int64_t count) const {
-    while (count > 0) {
-      const ssize_t got = pread(handle_, into, static_cast<size_t>(count), position);
-      if (got < 0 && errno == EINTR) continue;
-      if (got <= 0) refuse_data(name_, "ends too early now, must not change while it is read");
-      position += got;
-      into += got;
-      count -= got;
-    }
-  }
-
- private:
-  std::string name_;
-  int handle_;
-};
-
-void check_plain_and_whole(const OpenFile& opened, const RecordFile& file, int64_t record) {
-  const std::string name = file.file.string();
+void check_whole(const PlainFile& opened, const RecordFile& file, int64_t record) {
   const int64_t size = opened.size(), expected = file.header + file.records * record;
-  std::array<uint8_t, 2> head = {};
-  if (size >= 2) opened.read(0, head.data(), 2);
-  if (head[0] == 0x1f && head[1] == 0x8b) {
-    refuse_data(name, "compressed, must be plain where stream = yes");
-  }
   if (size != expected) {
-    refuse_data(name, std::to_string(size) + " bytes, must have " + std::to_string(expected) +
-                          ": " + std::to_string(file.records) + " records of " +
-                          std::to_string(record));
+    refuse_data(file.file.string(),
+                std::to_string(size) + " bytes, must have " + std::to_string(expected) + ": " +
+                    std::to_string(file.records) + " records of " + std::to_string(record));
   }
 }
 
@@ -86,14 +48,14 @@ class ImagesInFiles final : public StoredImages {
     int64_t first = 0;
     for (const RecordFile& file : files) {
       Part part{first, file.header + file.before, file.before + length_,
-                std::make_unique<OpenFile>(file)};
-      check_plain_and_whole(*part.file, file, part.record);
+                std::make_unique<PlainFile>(file.file)};
+      check_whole(*part.file, file, part.record);
       parts_.push_back(std::move(part));
       first += file.records;
     }
   }
 
-  at::Tensor read(const at::Tensor& rows) const override {
+  at::Tensor bytes(const at::Tensor& rows) const override {
     std::vector<int64_t> sizes = this->sizes();
     sizes[0] = rows.numel();
     const at::Tensor bytes = at::empty(sizes, at::kByte), wanted = rows.contiguous();
@@ -110,7 +72,7 @@ class ImagesInFiles final : public StoredImages {
     int64_t first;   ///< number of its first image
     int64_t begin;   ///< where the pixels of its first record begin
     int64_t record;  ///< bytes from one to the next
-    std::unique_ptr<OpenFile> file;
+    std::unique_ptr<PlainFile> file;
   };
 
   static std::vector<int64_t> sizes_of(const std::vector<RecordFile>& files,
@@ -124,7 +86,8 @@ class ImagesInFiles final : public StoredImages {
   void read_one(int64_t row, uint8_t* into) const {
     const auto after = std::ranges::upper_bound(parts_, row, {}, &Part::first);
     const Part& part = *(after - 1);
-    part.file->read(part.begin + (row - part.first) * part.record, into, length_);
+    part.file->read(part.begin + (row - part.first) * part.record,
+                    {into, static_cast<size_t>(length_)});
   }
 
   int64_t length_;
@@ -154,7 +117,7 @@ Counts count_bytes(const StoredImages& images) {
   std::mutex adding;
   for (int64_t begin = 0; begin < size; begin += kChunk) {
     const int64_t count = std::min(kChunk, size - begin);
-    const at::Tensor bytes = images.read_range(begin, count);
+    const at::Tensor bytes = images.bytes_range(begin, count);
     const auto* pixels = bytes.const_data_ptr<uint8_t>();
     at::parallel_for(0, count, kChunk / 8, [&](int64_t from, int64_t to) {
       Counts mine(counts.size());
@@ -190,32 +153,10 @@ Spread spread_of(const std::array<int64_t, kBytes>& counts) {
   return {mean / kBrightest, deviation > 0 ? deviation / kBrightest : 1};
 }
 
-}  // namespace
-
-at::Tensor StoredImages::read_range(int64_t begin, int64_t count) const {
-  return read(at::arange(begin, begin + count));
-}
-
-std::shared_ptr<const StoredImages> images_in_memory(const at::Tensor& bytes) {
-  return std::make_shared<ImagesInMemory>(bytes);
-}
-
-std::shared_ptr<const StoredImages> images_in_files(const std::vector<RecordFile>& files,
-                                                    const std::vector<int64_t>& image) {
-  return checked([&] { return std::make_shared<const ImagesInFiles>(files, image); });
-}
-
-at::Tensor byte_values(const StoredImages& images, bool standardize) {
-  const at::Tensor brightness = at::arange(kBytes, at::kFloat).div_(kBrightest);
-  const at::Tensor values = brightness.repeat({images.sizes()[1], 1});
-  if (!standardize) return values;
-  const Counts counts = count_bytes(images);
-  for (size_t c = 0; c < counts.size(); ++c) {
-    const Spread spread = spread_of(counts[c]);
-    values[static_cast<int64_t>(c)]
-        .sub_(static_cast<float>(spread.mean))
-        .div_(static_cast<float>(spread.deviation));
-  }
+/// Numbers for bytes: the byte b of channel c counts as values[c, b] (float32 [channels, 256]).
+at::Tensor byte_values(int64_t channels, const InputScale& scale) {
+  at::Tensor values = at::arange(kBytes, at::kFloat).div_(kBrightest).repeat({channels, 1, 1});
+  scale.apply(values);
   return values;
 }
 
@@ -234,15 +175,39 @@ at::Tensor look_up(const at::Tensor& bytes, const at::Tensor& values) {
   return to;
 }
 
-at::Tensor StoredInputs::read(const at::Tensor& examples) const {
-  at::Tensor wanted = examples.to(at::kCPU);
-  if (rows.defined()) wanted = rows.index_select(0, wanted);
-  return look_up(images->read(wanted), values).to(place);
+}  // namespace
+
+at::Tensor StoredImages::bytes_range(int64_t begin, int64_t count) const {
+  return bytes(at::arange(begin, begin + count));
 }
 
-at::Tensor StoredInputs::read_all() const {
-  if (rows.defined()) return read(at::arange(size()));
-  return look_up(images->read_range(0, size()), values).to(place);
+at::Tensor StoredImages::read(const at::Tensor& rows, const InputScale& scale) const {
+  return look_up(bytes(rows), byte_values(sizes()[1], scale));
+}
+
+at::Tensor StoredImages::read_range(int64_t begin, int64_t count, const InputScale& scale) const {
+  return look_up(bytes_range(begin, count), byte_values(sizes()[1], scale));
+}
+
+InputScale StoredImages::scale(bool /*by_feature*/) const {
+  const Counts counts = count_bytes(*this);
+  const auto channels = static_cast<int64_t>(counts.size());
+  const at::Tensor mean = at::empty({channels, 1, 1}), deviation = at::empty({channels, 1, 1});
+  for (int64_t c = 0; c < channels; ++c) {
+    const Spread spread = spread_of(counts[static_cast<size_t>(c)]);
+    mean[c].fill_(spread.mean);
+    deviation[c].fill_(spread.deviation);
+  }
+  return {.mean = mean, .deviation = deviation};
+}
+
+std::shared_ptr<const StoredImages> images_in_memory(const at::Tensor& bytes) {
+  return std::make_shared<ImagesInMemory>(bytes);
+}
+
+std::shared_ptr<const StoredImages> images_in_files(const std::vector<RecordFile>& files,
+                                                    const std::vector<int64_t>& image) {
+  return checked([&] { return std::make_shared<const ImagesInFiles>(files, image); });
 }
 
 }  // namespace gradist

@@ -8,7 +8,8 @@
 namespace gradist {
 
 /// Data sets of a table each: a target and features of different meaning, so every feature is
-/// standardised by itself, and a numeric target too.
+/// standardised by itself, and a numeric target too. With `options.stream` inputs stay in their
+/// files, which must be plain; of each example its target and 8 bytes are in memory.
 
 /// `train.csv` and `test.csv` (plain or .gz) in one folder, the target in the first or last column
 /// (`options.target_column`), classes or numbers (`options.targets`).
@@ -20,7 +21,7 @@ DataSplit load_csv(const DataOptions& options);
 DataSplit load_year_prediction(const DataOptions& options);
 
 /// The same with the first `train` songs.
-DataSplit load_year_prediction(const std::string& data_dir, int64_t train);
+DataSplit load_year_prediction(const std::string& data_dir, int64_t train, bool stream = false);
 
 /// The sparse text format of LIBSVM: a training file and a test file of the same name with .t
 /// behind it, the only such pair of the folder (a9a and a9a.t; plain or .gz). Inputs stay sparse

@@ -8,9 +8,10 @@ namespace gradist {
 namespace {
 
 constexpr size_t kPiece = size_t{1} << 16;
-constexpr size_t kLongestLine = size_t{1} << 24;
 constexpr size_t kShown = 20;  // characters of a text that errors show
 constexpr std::string_view kSpaces = " \t\r";
+
+}  // namespace
 
 std::string_view trimmed(std::string_view text) {
   const size_t begin = text.find_first_not_of(kSpaces);
@@ -18,18 +19,17 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(begin, text.find_last_not_of(kSpaces) + 1 - begin);
 }
 
-}  // namespace
-
 TextLines::TextLines(ByteReader read, std::string name)
     : read_(std::move(read)), name_(std::move(name)) {}
 
-void TextLines::refuse(const std::string& what) const {
-  refuse_data(name_ + ":" + std::to_string(number_), what);
+void TextLine::refuse(const std::string& what) const {
+  refuse_data(std::string(name) + ":" + std::to_string(number), what);
 }
 
 /// Reads one piece more behind what is not yet given out.
 void TextLines::fetch() {
   buffer_.erase(0, begin_);
+  passed_ += static_cast<int64_t>(begin_);
   begin_ = 0;
   const size_t have = buffer_.size();
   buffer_.resize(have + kPiece);
@@ -38,14 +38,15 @@ void TextLines::fetch() {
   ended_ = got < kPiece;
 }
 
-std::optional<std::string_view> TextLines::next() {
+std::optional<TextLine> TextLines::next() {
   while (true) {
     size_t searched = begin_;
     size_t end = buffer_.find('\n', searched);
     while (end == std::string::npos && !ended_) {
       if (buffer_.size() - begin_ > kLongestLine) {
-        ++number_;
-        refuse("line without an end, must have at most " + std::to_string(kLongestLine) + " bytes");
+        const TextLine line{.text = {}, .name = name_, .number = number_ + 1};
+        line.refuse("line without an end, must have at most " + std::to_string(kLongestLine) +
+                    " bytes");
       }
       searched = buffer_.size() - begin_;
       fetch();
@@ -54,9 +55,13 @@ std::optional<std::string_view> TextLines::next() {
     if (end == std::string::npos && begin_ == buffer_.size()) return std::nullopt;
     ++number_;
     const size_t stop = end == std::string::npos ? buffer_.size() : end;
-    const std::string_view line = trimmed(std::string_view(buffer_).substr(begin_, stop - begin_));
+    TextLine line{.text = trimmed(std::string_view(buffer_).substr(begin_, stop - begin_)),
+                  .begin = passed_ + static_cast<int64_t>(begin_),
+                  .name = name_,
+                  .number = number_};
     begin_ = end == std::string::npos ? stop : end + 1;
-    if (!line.empty()) return line;
+    line.end = passed_ + static_cast<int64_t>(begin_);
+    if (!line.text.empty()) return line;
   }
 }
 

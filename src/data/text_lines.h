@@ -10,18 +10,29 @@
 
 namespace gradist {
 
-/// The lines of a text one after the other, without their ends (\n or \r\n); blank ones are passed
-/// over. A line may have 16 MiB at most, so that memory stays bounded.
+constexpr int64_t kLongestLine = int64_t{1} << 24;  ///< bytes, so that memory stays bounded
+
+/// A line of a text, which lives no longer than what it was read into.
+struct TextLine {
+  std::string_view text;  ///< without its end (\n or \r\n) and the spaces around it
+  int64_t begin = 0;      ///< of the line, in bytes of the text
+  int64_t end = 0;        ///< where the next line begins
+  std::string_view name;  ///< what errors call the text
+  int64_t number = 0;     ///< of the line, from 1
+
+  /// Throws the error "<name>:<line>: <what>".
+  [[noreturn]] void refuse(const std::string& what) const;
+};
+
+/// The lines of a text one after the other; blank ones are passed over. A line that is longer than
+/// kLongestLine is refused.
 class TextLines {
  public:
   /// `name` is what errors call the text.
   TextLines(ByteReader read, std::string name);
 
   /// The next line, valid until the next call; nothing at the end.
-  std::optional<std::string_view> next();
-
-  /// Throws the error "<name>:<line>: <what>" for the line that `next` gave.
-  [[noreturn]] void refuse(const std::string& what) const;
+  std::optional<TextLine> next();
 
  private:
   void fetch();
@@ -29,10 +40,14 @@ class TextLines {
   ByteReader read_;
   std::string name_;
   std::string buffer_;
-  size_t begin_ = 0;  ///< of what is not yet given out
+  int64_t passed_ = 0;  ///< bytes before the buffer
+  size_t begin_ = 0;    ///< of what is not yet given out
   bool ended_ = false;
   int64_t number_ = 0;  ///< of the line, from 1
 };
+
+/// Without spaces around it.
+std::string_view trimmed(std::string_view text);
 
 /// Takes what comes before `separator` off the front of `rest`, which then is what comes after it;
 /// nothing left where there is none.

@@ -1,5 +1,7 @@
 #include "data/transforms.h"
 
+#include "data/input_scale.h"
+
 #include <ATen/ATen.h>
 #include <c10/util/Exception.h>
 
@@ -9,27 +11,11 @@
 namespace gradist {
 namespace {
 
-constexpr int64_t kImageDimensions = 4;  // [N, C, H, W]
-
-/// Mean and deviation shaped to broadcast over the inputs.
-std::tuple<at::Tensor, at::Tensor> mean_and_deviation(const Dataset& data) {
-  const at::Tensor& inputs = data.inputs;
-  if (data.tabular) {
-    auto [variance, mean] =
-        at::var_mean(inputs.to(at::kDouble), at::IntArrayRef{0}, /*unbiased=*/false);
-    return {mean.to(at::kFloat), variance.sqrt().to(at::kFloat)};
-  }
-  if (inputs.dim() != kImageDimensions) {
-    auto [variance, mean] = at::var_mean(inputs, /*unbiased=*/false);
-    return {mean, variance.sqrt()};
-  }
-  std::vector<at::Tensor> means, deviations;
-  for (const at::Tensor& channel : inputs.unbind(1)) {
-    auto [variance, mean] = at::var_mean(channel, /*unbiased=*/false);
-    means.push_back(mean);
-    deviations.push_back(variance.sqrt());
-  }
-  return {at::stack(means).view({-1, 1, 1}), at::stack(deviations).view({-1, 1, 1})};
+InputScale scale_of(const Dataset& data) {
+  if (data.stored) return data.stored->source->scale(data.tabular);
+  return gradist::scale_of(data.inputs.sizes(), data.tabular, [&](int64_t begin, int64_t count) {
+    return data.inputs.narrow(0, begin, count);
+  });
 }
 
 /// Numeric targets as the inputs' columns.
@@ -62,9 +48,14 @@ int64_t count_of(double fraction, int64_t size) {
 
 void standardize(DataSplit& split) {
   if (split.train.sparse()) return;
-  auto [mean, deviation] = mean_and_deviation(split.train);
-  deviation = at::where(deviation == 0, at::ones_like(deviation), deviation);
-  for (Dataset* data : {&split.train, &split.test}) data->inputs.sub_(mean).div_(deviation);
+  const InputScale scale = scale_of(split.train);
+  for (Dataset* data : {&split.train, &split.test}) {
+    if (data->stored) {
+      data->stored->scale = scale;
+    } else {
+      scale.apply(data->inputs);
+    }
+  }
   if (split.train.tabular && split.train.classes == 0) standardize_targets(split);
 }
 

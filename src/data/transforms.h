@@ -8,11 +8,10 @@
 
 namespace gradist {
 
-/// x <- (x - mean) / deviation for both sets, by the mean and the population standard deviation
-/// over all numbers of the *training* inputs, one pair per channel for images [N, C, H, W], one
-/// per column of a table, and one pair for anything else. Numeric targets of a table likewise.
-/// Sparse inputs stay as they are: subtracting a mean would fill them. A deviation of zero
-/// (constant input) counts as one. MNIST gives the usual 0.1307 and 0.3081.
+/// x <- (x - mean) / deviation for both sets, by the mean and the population standard deviation of
+/// the *training* inputs as they were read, before any other of these (input_scale.h). Numeric
+/// targets of a table likewise. Sparse inputs stay as they are: subtracting a mean would fill them.
+/// MNIST gives the usual 0.1307 and 0.3081.
 void standardize(DataSplit& split);
 
 /// Leaves `examples` of the examples, drawn uniformly without replacement, in the order they had;

@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,19 +22,42 @@ namespace {
 
 constexpr int kGood = 0, kWrong = 1;
 
-void write_all(int pipe, const void* bytes, size_t count) {
+/// False where nobody listens any more.
+bool send_all(int socket, const void* bytes, size_t count) {
   const auto* next = static_cast<const char*>(bytes);
   while (count > 0) {
-    const ssize_t written = write(pipe, next, count);
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) _exit(kWrong);  // nobody listens any more
-    next += written;
-    count -= static_cast<size_t>(written);
+    const ssize_t sent = send(socket, next, count, MSG_NOSIGNAL);
+    if (sent < 0 && errno == EINTR) continue;
+    if (sent <= 0) return false;
+    next += sent;
+    count -= static_cast<size_t>(sent);
   }
+  return true;
 }
 
-[[noreturn]] void be_the_child(const std::function<void(const ChildProcess::Write&)>& work,
-                               int pipe) {
+size_t receive_all(int socket, std::span<uint8_t> into) {
+  size_t have = 0;
+  while (have < into.size()) {
+    const ssize_t got = recv(socket, into.data() + have, into.size() - have, 0);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) break;
+    have += static_cast<size_t>(got);
+  }
+  return have;
+}
+
+/// Leaves the child nothing but its standard streams and the socket: locks on the parent's files
+/// would last as long as the child. Where the kernel has no such call, they do.
+int close_all_but(int socket) {
+  const int kept = dup2(socket, STDERR_FILENO + 1);
+#ifdef SYS_close_range
+  syscall(SYS_close_range, static_cast<unsigned>(kept) + 1, ~0U, 0U);
+#endif
+  return kept;
+}
+
+[[noreturn]] void be_the_child(const std::function<void(const ChildProcess::Parent&)>& work,
+                               int socket) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   const rlimit no_core = {0, 0};
   setrlimit(RLIMIT_CORE, &no_core);
@@ -41,7 +66,7 @@ void write_all(int pipe, const void* bytes, size_t count) {
   for (const int signal : {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGXCPU}) {
     std::signal(signal, SIG_DFL);  // a handler of the parent's would print what happened
   }
-  work([pipe](const void* bytes, size_t count) { write_all(pipe, bytes, count); });
+  work(ChildProcess::Parent(close_all_but(socket)));
   _exit(kGood);
 }
 
@@ -57,9 +82,18 @@ std::string signal_name(int signal) {
 
 }  // namespace
 
-ChildProcess::ChildProcess(const std::function<void(const Write&)>& work) {
+void ChildProcess::Parent::write(const void* bytes, size_t count) const {
+  if (!send_all(socket_, bytes, count)) _exit(kWrong);
+}
+
+size_t ChildProcess::Parent::read(std::span<uint8_t> into) const {
+  return receive_all(socket_, into);
+}
+
+ChildProcess::ChildProcess(const std::function<void(const Parent&)>& work) {
   std::array<int, 2> ends = {-1, -1};
-  TORCH_CHECK(pipe2(ends.data(), O_CLOEXEC) == 0, "no pipe can be made: ", std::strerror(errno));
+  TORCH_CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) == 0,
+              "no sockets can be made: ", std::strerror(errno));
   child_ = fork();
   if (child_ == 0) {
     close(ends[0]);
@@ -67,9 +101,9 @@ ChildProcess::ChildProcess(const std::function<void(const Write&)>& work) {
   }
   const int problem = errno;
   close(ends[1]);
-  pipe_ = ends[0];
+  socket_ = ends[0];
   if (child_ < 0) {
-    close(pipe_);
+    close(socket_);
     TORCH_CHECK(false, "no process can be started: ", std::strerror(problem));
   }
 }
@@ -79,18 +113,13 @@ ChildProcess::~ChildProcess() {
     kill(child_, SIGKILL);
     wait();
   }
-  close(pipe_);
+  close(socket_);
 }
 
-size_t ChildProcess::read(std::span<uint8_t> into) {
-  size_t have = 0;
-  while (have < into.size()) {
-    const ssize_t got = ::read(pipe_, into.data() + have, into.size() - have);
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) break;
-    have += static_cast<size_t>(got);
-  }
-  return have;
+size_t ChildProcess::read(std::span<uint8_t> into) { return receive_all(socket_, into); }
+
+bool ChildProcess::write(const void* bytes, size_t count) {
+  return send_all(socket_, bytes, count);
 }
 
 std::string ChildProcess::wait() {
@@ -101,6 +130,11 @@ std::string ChildProcess::wait() {
   if (WIFSIGNALED(status)) return signal_name(WTERMSIG(status));
   const int left = WEXITSTATUS(status);
   return left == kGood ? "" : "exit status " + std::to_string(left);
+}
+
+void stay_for_requests() {
+  prctl(PR_SET_PDEATHSIG, 0);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) std::signal(signal, SIG_IGN);
 }
 
 void limit_processor_time(int64_t seconds) {

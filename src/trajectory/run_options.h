@@ -171,7 +171,7 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
   visit({"hdf5-train", "inputs and targets of hdf5: NAME in its only file, or FILE:NAME", data},
         self.hdf5_train, places_rule());
   visit({"hdf5-test", "those of the test set", data}, self.hdf5_test, places_rule());
-  visit({"stream", "leave images in their files, for sets larger than memory", data}, self.stream,
+  visit({"stream", "leave inputs in their files, for sets larger than memory", data}, self.stream,
         anything<bool>());
 
   const char* model = "Model";

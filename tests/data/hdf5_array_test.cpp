@@ -55,6 +55,10 @@ class Hdf5ArrayTest : public ::testing::Test {
       detail::read_hdf5_in_process({path_, name});
     });
     EXPECT_EQ(test::data_refusal([&] { read_hdf5({path_, name}); }), here);
+    // More numbers may stay in a file than fit into memory.
+    if (name != "many") {
+      EXPECT_EQ(test::data_refusal([&] { Hdf5Rows({path_, name}); }), here);
+    }
     return here;
   }
 
@@ -94,6 +98,45 @@ TEST_F(Hdf5ArrayTest, ReadsMoreThanAPiece) {
   for (size_t i = 0; i < values.size(); ++i) {
     ASSERT_EQ(array.values[i], static_cast<float>(values[i])) << i;
   }
+}
+
+TEST_F(Hdf5ArrayTest, LeavesRowsInTheFile) {
+  std::vector<double> values(3 * 700000);
+  std::iota(values.begin(), values.end(), 0);
+  make([&](hid_t file) {
+    add(file, "x", {700000, 3}, values, H5T_STD_I32LE);
+    add(file, "a/cube", {3, 2, 2}, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11.5});
+    add(file, "line", {3}, {7, 8, 9}, H5T_STD_U8BE);
+  });
+  const Hdf5Rows cube({path_, "a/cube"}), line({path_, "line"}), x({path_, "x"});
+  EXPECT_THAT(cube.sizes(), ElementsAre(3, 2, 2));
+  EXPECT_THAT(cube.read(std::vector<int64_t>{2, 0, 2}),
+              ElementsAre(8, 9, 10, 11.5F, 0, 1, 2, 3, 8, 9, 10, 11.5F));
+  EXPECT_THAT(line.read(std::vector<int64_t>{2, 1, 1, 0}), ElementsAre(9, 8, 8, 7));
+  EXPECT_TRUE(line.read({}).empty());
+  // More than is read at once, in a row and scattered.
+  std::vector<int64_t> rows(700000);
+  std::iota(rows.begin(), rows.end(), 0);
+  std::ranges::shuffle(rows, std::mt19937(1));
+  const std::vector<float> read = x.read(rows);
+  ASSERT_EQ(read.size(), values.size());
+  for (size_t i = 0; i < read.size(); ++i) {
+    ASSERT_EQ(read[i], static_cast<float>(3 * rows[i / 3]) + static_cast<float>(i % 3)) << i;
+  }
+}
+
+TEST_F(Hdf5ArrayTest, RowsInTheFileMustStayAsTheyAre) {
+  make([](hid_t file) { add(file, "x", {3, 2}, {0, 1, 2, 3, 4, 5}); });
+  const Hdf5Rows rows({path_, "x"});
+  EXPECT_THAT(rows.read(std::vector<int64_t>{1}), ElementsAre(2, 3));
+  std::filesystem::resize_file(path_, std::filesystem::file_size(path_) + 1);
+  const std::string changed = path_.string() + ": has changed, must not while it is read";
+  for (int again = 0; again < 2; ++again) {
+    EXPECT_EQ(test::data_refusal([&] { rows.read(std::vector<int64_t>{0}); }), changed);
+  }
+  std::filesystem::resize_file(path_, 100);
+  EXPECT_THAT(test::data_refusal([&] { rows.read(std::vector<int64_t>{2}); }),
+              AllOf(HasSubstr("a.h5"), Not(HasSubstr("\n"))));
 }
 
 TEST_F(Hdf5ArrayTest, SaysWhatIsWrong) {
@@ -314,6 +357,9 @@ TEST_F(Hdf5ArrayTest, HostileBytesNeverReachThisProcess) {
     const auto count =
         std::accumulate(array.sizes.begin(), array.sizes.end(), int64_t{1}, std::multiplies<>());
     ASSERT_EQ(count, static_cast<int64_t>(array.values.size()));
+    std::vector<int64_t> rows(static_cast<size_t>(array.sizes[0]));
+    std::iota(rows.begin(), rows.end(), 0);
+    ASSERT_EQ(Hdf5Rows({path_, "g/inputs"}).read(rows), array.values);
     ++read;
   }
   EXPECT_GT(read, 0);

@@ -1,7 +1,6 @@
 #include "data/stored_images.h"
 
 #include "data/files.h"
-#include "data/transforms.h"
 #include "support/tensor_near.h"
 #include "support/value_error.h"
 
@@ -20,54 +19,18 @@ at::Tensor some_bytes(const std::vector<int64_t>& sizes) {
   return at::randint(0, 256, sizes, generator, at::kLong).to(at::kByte);
 }
 
-TEST(ByteValues, TakeOutMeanAndDeviationOfEachChannel) {
+TEST(StoredImages, AreStandardizedByMeanAndDeviationOfEachChannel) {
   // More images than are counted at once.
   const at::Tensor bytes = some_bytes({1500, 3, 3, 5});
   bytes.select(1, 2).fill_(7);  // a constant channel has deviation 1
-  const at::Tensor values = byte_values(*images_in_memory(bytes), /*standardize=*/true);
+  const auto images = images_in_memory(bytes);
   const at::Tensor x = bytes.to(at::kDouble) / 255;
   const at::Tensor mean = x.mean({0, 2, 3}, true);
   at::Tensor deviation = (x - mean).square().mean({0, 2, 3}, true).sqrt();
   deviation = at::where(deviation < 1e-9, at::ones_like(deviation), deviation);
-  EXPECT_TRUE(
-      test::tensor_near(look_up(bytes, values).to(at::kDouble), (x - mean) / deviation, 1e-6, 1));
-  const at::Tensor plain = byte_values(*images_in_memory(bytes), /*standardize=*/false);
-  EXPECT_TRUE(same_bits(look_up(bytes, plain), bytes.to(at::kFloat).div(255)));
-}
-
-TEST(StoredInputs, ReadWhatIsAskedFor) {
-  const at::Tensor bytes = some_bytes({9, 2, 3, 4});
-  StoredInputs stored{.images = images_in_memory(bytes), .values = {}};
-  stored.values = byte_values(*stored.images, true);
-  const at::Tensor all = look_up(bytes, stored.values);
-  EXPECT_EQ(stored.size(), 9);
-  EXPECT_TRUE(same_bits(stored.read_all(), all));
-  const at::Tensor some = at::tensor({8, 0, 0}, at::kLong);
-  EXPECT_TRUE(same_bits(stored.read(some), all.index_select(0, some)));
-  stored.rows = at::tensor({3, 3, 1}, at::kLong);
-  EXPECT_EQ(stored.size(), 3);
-  EXPECT_TRUE(same_bits(stored.read_all(), all.index_select(0, stored.rows)));
-  EXPECT_TRUE(same_bits(stored.read(at::tensor({2}, at::kLong)), all.narrow(0, 1, 1)));
-}
-
-TEST(StoredInputs, AreDuplicatedAsThoseInMemory) {
-  const at::Tensor bytes = some_bytes({20, 1, 2, 2});
-  Dataset stored;
-  stored.stored = StoredInputs{.images = images_in_memory(bytes), .values = {}};
-  stored.stored->values = byte_values(*stored.stored->images, true);
-  stored.targets = at::arange(20);
-  stored.classes = 20;
-  Dataset memory{.inputs = stored.stored->read_all(), .targets = at::arange(20), .classes = 20};
-  for (Dataset* data : {&stored, &memory}) {
-    auto generator = at::make_generator<at::CPUGeneratorImpl>(uint64_t{3});
-    duplicate_points(*data, 2, 0.5, generator);
-    duplicate_points(*data, 1, 0.25, generator);
-  }
-  EXPECT_TRUE(same_bits(stored.targets, memory.targets));
-  EXPECT_TRUE(same_bits(stored.input_range(0, 20), memory.inputs));
-  EXPECT_EQ(stored.example_shape(), memory.example_shape());
-  const Dataset moved = stored.to(at::kCPU, at::kDouble);
-  EXPECT_TRUE(same_bits(moved.input_range(4, 3), memory.inputs.narrow(0, 4, 3).to(at::kDouble)));
+  const at::Tensor read = images->read_range(0, 1500, images->scale(/*by_feature=*/false));
+  EXPECT_TRUE(test::tensor_near(read.to(at::kDouble), (x - mean) / deviation, 1e-6, 1));
+  EXPECT_TRUE(same_bits(images->read_range(0, 1500, {}), bytes.to(at::kFloat).div(255)));
 }
 
 class ImagesInFilesTest : public ::testing::Test {
@@ -86,11 +49,11 @@ class ImagesInFilesTest : public ::testing::Test {
 TEST_F(ImagesInFilesTest, AreReadFromWhereTheyStand) {
   const auto images = images_in_files({write("a", 0, 2), write("b", 50, 3)}, {1, 2, 2});
   EXPECT_EQ(images->sizes(), (std::vector<int64_t>{5, 1, 2, 2}));
-  const at::Tensor read = images->read(at::tensor({4, 0, 1, 2}, at::kLong)).flatten(1);
+  const at::Tensor read = images->bytes(at::tensor({4, 0, 1, 2}, at::kLong)).flatten(1);
   const at::Tensor expected =
       at::tensor({61, 62, 63, 64, 1, 2, 3, 4, 6, 7, 8, 9, 51, 52, 53, 54}, at::kByte).view({4, 4});
   EXPECT_TRUE(at::equal(read, expected));
-  EXPECT_TRUE(at::equal(images->read_range(1, 1).flatten(1), expected.narrow(0, 2, 1)));
+  EXPECT_TRUE(at::equal(images->bytes_range(1, 1).flatten(1), expected.narrow(0, 2, 1)));
 }
 
 TEST_F(ImagesInFilesTest, MustBePlainWholeAndStayThere) {
@@ -102,8 +65,8 @@ TEST_F(ImagesInFilesTest, MustBePlainWholeAndStayThere) {
             }),
             file.file.string() + ": 12 bytes, must have 17: 3 records of 5");
   test::write_file(file.file, "hh123");
-  EXPECT_THAT(refusal([&] { images->read(at::tensor({1}, at::kLong)); }),
-              HasSubstr("a: ends too early now, must not change while it is read"));
+  EXPECT_THAT(refusal([&] { images->bytes(at::tensor({1}, at::kLong)); }),
+              HasSubstr("a: has changed, must not while it is read"));
   test::write_gzip(file.file, "anything");
   EXPECT_EQ(refusal([&] {
               images_in_files({file}, {1, 2, 2});

@@ -1,6 +1,7 @@
 #include "data/tables.h"
 
 #include "data/files.h"
+#include "data/transforms.h"
 #include "support/tensor_near.h"
 #include "support/value_error.h"
 
@@ -34,8 +35,69 @@ class TablesTest : public ::testing::Test {
 
   std::string path(const std::string& name) const { return (folder_ / name).string(); }
 
+  /// Left in its files, a data set is what it is in memory, whatever is done to it.
+  void expect_streamed_alike(DataOptions options) const {
+    for (const bool standardize : {false, true}) {
+      options.standardize = standardize;
+      options.stream = false;
+      const DataSplit memory = load_data(options);
+      options.stream = true;
+      const DataSplit streamed = load_data(options);
+      expect_alike(memory.train, streamed.train);
+      expect_alike(memory.test, streamed.test);
+    }
+  }
+
+  static void expect_alike(const Dataset& memory, const Dataset& streamed) {
+    ASSERT_TRUE(streamed.stored.has_value());
+    EXPECT_FALSE(streamed.inputs.defined());
+    EXPECT_EQ(streamed.example_shape(), memory.example_shape());
+    EXPECT_EQ(streamed.sparse(), memory.sparse());
+    EXPECT_EQ(streamed.classes, memory.classes);
+    EXPECT_EQ(streamed.tabular, memory.tabular);
+    EXPECT_EQ(streamed.name, memory.name);
+    EXPECT_TRUE(same_bits(streamed.targets, memory.targets));
+    const at::Tensor backwards = at::arange(memory.size() - 1, -1, -1);
+    expect_same(streamed.input_rows(backwards), memory.input_rows(backwards));
+    expect_same(streamed.input_range(0, memory.size()), memory.input_range(0, memory.size()));
+  }
+
+  static void expect_same(const at::Tensor& streamed, const at::Tensor& memory) {
+    ASSERT_EQ(streamed.layout(), memory.layout());
+    ASSERT_EQ(streamed.sizes(), memory.sizes());
+    if (memory.layout() == at::kStrided) {
+      EXPECT_TRUE(same_bits(streamed, memory));
+      return;
+    }
+    EXPECT_TRUE(same_bits(streamed.crow_indices(), memory.crow_indices()));
+    EXPECT_TRUE(same_bits(streamed.col_indices(), memory.col_indices()));
+    EXPECT_TRUE(same_bits(streamed.values(), memory.values()));
+  }
+
   test::TemporaryFolder folder_;
 };
+
+/// Rows of three numbers of very different size and a label, with blank lines here and there.
+std::string csv_rows(int begin, int end, bool label_first) {
+  std::string text = "a,b,c,d\n\n";
+  for (int i = begin; i < end; ++i) {
+    const std::string features =
+        std::to_string(i * i) + "," + std::to_string(0.001 * (i % 17)) + "," + "7.5";
+    const std::string label = std::to_string(i % 3 - 1);
+    text += label_first ? label + "," + features : features + "," + label;
+    text += i % 5 == 0 ? "\r\n \n" : "\n";
+  }
+  return text;
+}
+
+DataOptions changed(DataOptions options) {
+  options.train_examples = 40;
+  options.label_corruption = 0.3;
+  options.duplicate_points = 2;
+  options.duplicate_fraction = 0.3;
+  options.seed = 9;
+  return options;
+}
 
 TEST_F(TablesTest, CsvHasFeaturesAndClasses) {
   write("train.csv", "a,b,class\n1,2,7\n3,4,-1\n5,6,7\n");
@@ -127,6 +189,74 @@ TEST_F(TablesTest, YearPredictionKnowsItsLayout) {
             path("YearPredictionMSD.txt") + ": 2 columns, must be 91, the year and 90 features");
 }
 
+TEST_F(TablesTest, CsvStaysInItsFile) {
+  for (const bool label_first : {false, true}) {
+    write("train.csv", csv_rows(0, 60, label_first));
+    write("test.csv", csv_rows(60, 70, label_first));
+    DataOptions csv = options("csv");
+    csv.target_column = label_first ? "first" : "last";
+    expect_streamed_alike(csv);
+    expect_streamed_alike(changed(csv));
+    csv.targets = "numbers";
+    expect_streamed_alike(csv);
+  }
+}
+
+TEST_F(TablesTest, CsvInItsFileIsRefusedAsInMemory) {
+  write("train.csv", "1,2,0\n3,4,1\n");
+  test::write_gzip(folder_ / "test.csv.gz", "1,2,0\n");
+  DataOptions csv = options("csv");
+  csv.stream = true;
+  EXPECT_EQ(load_refusal(csv),
+            path("test.csv.gz") + ": compressed, must be plain where stream = yes");
+  for (const char* text :
+       {"1,0\n", "1,2,3\n", "1,2,0\n1,nan,1\n", "1,2,0\n\n1,2\n", "a,b,c\n", ""}) {
+    write("test.csv", text);
+    DataOptions memory = csv;
+    memory.stream = false;
+    EXPECT_EQ(load_refusal(csv), load_refusal(memory));
+    EXPECT_THAT(load_refusal(csv), AllOf(HasSubstr("test.csv"), is_one_line()));
+  }
+  write("test.csv", "1,2,0\n");
+  const DataSplit split = load_data(csv);
+  write("train.csv", "1,2,0\n3,4,1\n5,6,0\n");
+  EXPECT_EQ(refusal([&] { split.train.input_range(0, 1); }),
+            path("train.csv") + ": has changed, must not while it is read");
+}
+
+TEST_F(TablesTest, YearPredictionStaysInItsFile) {
+  write("YearPredictionMSD.txt", songs(30));
+  DataSplit memory = load_year_prediction(folder_.string(), 20);
+  DataSplit streamed = load_year_prediction(folder_.string(), 20, /*stream=*/true);
+  standardize(memory);
+  standardize(streamed);
+  expect_alike(memory.train, streamed.train);
+  expect_alike(memory.test, streamed.test);
+}
+
+TEST_F(TablesTest, LibsvmStaysInItsFile) {
+  std::string text;
+  for (int i = 0; i < 60; ++i) {
+    text += std::to_string(i % 3) + (i % 7 == 0 ? " " : " " + std::to_string(i + 1) + ":0.5");
+    text +=
+        " " + std::to_string(100 + i % 4) + ":" + std::to_string(i) + (i % 5 == 0 ? "\n\n" : "\n");
+  }
+  write("x", text);
+  write("x.t", "1 200:1\n0\n");
+  expect_streamed_alike(options("libsvm"));
+  expect_streamed_alike(changed(options("libsvm")));
+  DataOptions streamed = options("libsvm");
+  streamed.stream = true;
+  EXPECT_EQ(load_data(streamed).train.features(), 200);
+  std::filesystem::remove(folder_ / "x");
+  test::write_gzip(folder_ / "x.gz", text);
+  EXPECT_EQ(load_refusal(streamed),
+            path("x.gz") + ": compressed, must be plain where stream = yes");
+  write("x", "1 2:1 1:1\n");
+  EXPECT_EQ(load_refusal(streamed),
+            path("x") + ":1: index 1 after 2, must be larger than the one before");
+}
+
 TEST_F(TablesTest, LibsvmStaysSparse) {
   write("a9a", "-1 3:1 11:0.5\n+1 1:2\n-1\n");
   test::write_gzip(folder_ / "a9a.t.gz", "+1 12:1\n");
@@ -192,6 +322,11 @@ TEST(PublishedLibsvm, A9aHasItsSizes) {
   EXPECT_EQ(split.train.inputs.values().numel(), 451592);
   EXPECT_EQ(split.test.inputs.values().numel(), 225731);
   EXPECT_TRUE(at::equal(at::bincount(split.train.targets), at::tensor({24720, 7841}, at::kLong)));
+  const DataSplit streamed = load_data({.data = "libsvm", .data_dir = folder, .stream = true});
+  const at::Tensor all = streamed.train.input_range(0, 32561);
+  EXPECT_TRUE(same_bits(all.crow_indices(), split.train.inputs.crow_indices()));
+  EXPECT_TRUE(same_bits(all.col_indices(), split.train.inputs.col_indices()));
+  EXPECT_TRUE(same_bits(all.values(), split.train.inputs.values()));
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "data/bytes.h"
+#include "data/text_rows.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -16,6 +17,15 @@ inline ByteReader reader_of(const uint8_t* data, size_t size) {
     position += count;
     return count;
   };
+}
+
+/// The rows of one input, as they would be left in a file.
+inline TextRows rows_in(const uint8_t* data, size_t size, const TextIndex& index) {
+  const auto read = [data, size](int64_t position, std::span<uint8_t> into) {
+    if (static_cast<size_t>(position) > size) std::abort();
+    return reader_of(data + position, size - static_cast<size_t>(position))(into);
+  };
+  return {read, "input", index.begins};
 }
 
 /// Whatever the bytes are, a parser returns or throws a DataError of one line.

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import gradist
+from gradist.progress import ProgressBar
 
 RUN = {"model": "logistic", "iterations": 12, "log_every": 4, "refresh_every": 4, "batch_size": 4, "gc_iterations": 2, "threads": 1}
 RUN |= {"progress": False, "estimator": ["sg-b", "svrg", "gc"]}
@@ -101,6 +102,7 @@ def change(path, name, values):
 NAN_AT_ROW_2 = np.where(np.arange(100).reshape(20, 5) == 11, np.nan, 1.0)
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["memory", "file"])
 @pytest.mark.parametrize(
     "name, values, message",
     [
@@ -117,9 +119,9 @@ NAN_AT_ROW_2 = np.where(np.arange(100).reshape(20, 5) == 11, np.nan, 1.0)
     ],
     ids=["missing", "nan", "text", "rank", "width", "length", "two labels", "fraction", "huge", "unknown class"],
 )
-def test_hdf5_mistakes_name_file_data_set_and_rule(name, values, message, table):
+def test_hdf5_mistakes_name_file_data_set_and_rule(name, values, message, stream, table):
     change(table, name, values)
-    assert refusal(data="hdf5", data_dir=str(table)).startswith(message.format(table))
+    assert refusal(data="hdf5", data_dir=str(table), stream=stream).startswith(message.format(table))
 
 
 def test_hdf5_mistakes_of_options(table, tmp_path):
@@ -128,7 +130,6 @@ def test_hdf5_mistakes_of_options(table, tmp_path):
     (tmp_path / "second.h5").write_bytes(b"")
     assert "has 2 HDF5 files, must hold one" in refusal(data="hdf5", data_dir=str(tmp_path))
     assert refusal(data="hdf5", data_dir=str(tmp_path / "second.h5")).startswith(f"{tmp_path}/second.h5: cannot be opened")
-    assert "stream = yes, must be no for data = hdf5" in refusal(data="hdf5", data_dir=str(table), stream=True)
 
 
 # ---- Folders of images
@@ -239,23 +240,91 @@ def write_mnist(root):
     return root
 
 
+def write_csv(root):
+    random = np.random.default_rng(0)
+    for part, count in (("train", 30), ("test", 10)):
+        inputs = random.normal([[2000, 0.01, 5]], [[10, 0.001, 0]], (count, 3))
+        np.savetxt(root / f"{part}.csv", np.column_stack([inputs, np.arange(count) % 3]), delimiter=",")
+    return root
+
+
+def write_libsvm(root):
+    random = np.random.default_rng(0)
+    for name, count in (("x", 30), ("x.t", 10)):
+        entries = [" ".join(f"{j + 1}:{random.normal()}" for j in range(50) if random.random() < 0.1) for _ in range(count)]
+        (root / name).write_text("\n".join(f"{i % 3} {entries[i]}" for i in range(count)))
+    return root
+
+
+def write_hdf5(root, shape=(5,), dtype="f4"):
+    random = np.random.default_rng(0)
+    with h5py.File(root / "a.h5", "w") as file:
+        for part, count in (("train", 30), ("test", 10)):
+            inputs = random.normal(100, 20, (count, *shape)).astype(dtype)
+            file.create_dataset(f"{part}/inputs", data=inputs, chunks=(4, *shape), compression="gzip")
+            file[f"{part}/targets"] = np.arange(count) % 3
+    return root
+
+
+IMAGES = {"augment": "crop-flip"}
+FORMATS = {
+    "cifar10": ("cifar10", lambda root: write_cifar(root, 20), IMAGES),
+    "mnist": ("mnist", write_mnist, IMAGES),
+    "image-folder": ("image-folder", lambda root: write_folder(root), IMAGES),
+    "csv": ("csv", write_csv, {}),
+    "libsvm": ("libsvm", write_libsvm, {}),
+    "hdf5 table": ("hdf5", write_hdf5, {}),
+    "hdf5 numbers": ("hdf5", lambda root: write_hdf5(root, (), "i8"), {}),
+    "hdf5 grey images": ("hdf5", lambda root: write_hdf5(root, (6, 7), "u1"), IMAGES),
+    "hdf5 images": ("hdf5", lambda root: write_hdf5(root, (3, 6, 7), "f8"), IMAGES),
+}
+
+
+@pytest.mark.parametrize("data, write, more", FORMATS.values(), ids=FORMATS)
+def test_streamed_data_give_the_same_trace(data, write, more, tmp_path):
+    options = {"data": data, "data_dir": str(write(tmp_path))}
+    changed = {"label_corruption": 0.1, "duplicates": "2,0.3", "train_examples": 9} | more
+    plain = hashes(**options, stream=True)
+    assert plain == hashes(**options, stream=False)
+    noisy = hashes(**options, **changed, stream=True)
+    assert noisy == hashes(**options, **changed, stream=False)
+    assert noisy != plain
+
+
+def test_streamed_regression_gives_the_same_trace(tmp_path):
+    options = {"data": "csv", "data_dir": str(write_csv(tmp_path)), "targets": "numbers", "model": "linear"}
+    traces = [gradist.run(**RUN | options, stream=stream) for stream in (True, False)]
+    first, second = (trace.trajectory["parameter_hash"].tolist() for trace in traces)
+    assert first == second
+    for trace in traces:
+        trace.close()
+
+
 @pytest.mark.parametrize(
-    "data, write",
-    [("cifar10", lambda root: write_cifar(root, 20)), ("mnist", write_mnist), ("image-folder", write_folder)],
-    ids=["cifar10", "mnist", "image-folder"],
+    "data, write, name",
+    [("csv", write_csv, "train.csv"), ("libsvm", write_libsvm, "x"), ("hdf5", write_hdf5, "a.h5"), ("mnist", write_mnist, "train-images-idx3-ubyte")],
 )
-def test_streamed_data_give_the_same_trace(data, write, tmp_path):
-    options = {"data": data, "data_dir": str(write(tmp_path)), "label_corruption": 0.1, "duplicates": "2,0.3"}
-    assert hashes(**options, stream=True) == hashes(**options, stream=False)
+def test_streamed_data_must_stay_as_they_are(data, write, name, tmp_path, monkeypatch):
+    file = write(tmp_path) / name
+
+    class Intruder(ProgressBar):
+        def logged(self, iteration, train_loss):
+            if iteration == 4:
+                file.write_bytes(file.read_bytes() + b"\n")
+
+    monkeypatch.setattr("gradist.trajectory.ProgressBar", Intruder)
+    with pytest.raises(ValueError) as error:
+        gradist.run(**RUN | {"progress": True}, data=data, data_dir=str(tmp_path), stream=True)
+    assert str(error.value) == f"{file}: has changed, must not while it is read"
 
 
-def test_streamed_data_must_be_plain_images(tmp_path):
+def test_streamed_data_must_be_plain(tmp_path):
     root = write_cifar(tmp_path, 4)
     packed = subprocess.run(["gzip", str(root / "test_batch.bin")])
     assert packed.returncode == 0
     message = refusal(data="cifar10", data_dir=str(root), stream=True)
     assert message == f"{root}/test_batch.bin.gz: compressed, must be plain where stream = yes"
-    assert "stream = yes, must be no for data = digits: only images" in refusal(stream=True)
+    assert "stream = yes, must be no for data = digits, which is always in memory" in refusal(stream=True)
 
 
 # The kernel's own high-water mark of this process (getrusage would count its parent's too), in kB.
@@ -265,22 +334,52 @@ import gradist
 def memory(name):
     return int(re.search(name + r":\\s+(\\d+)", open("/proc/self/status").read())[1])
 before = memory("VmHWM")
-options = dict(data="cifar10", data_dir=sys.argv[1], stream=sys.argv[2] == "yes", model="logistic", iterations=2, log_every=2)
-gradist.run(**options, estimator=["sg-b"], threads=1, max_memory="64M", progress=False).close()
+options = dict(data=sys.argv[3], data_dir=sys.argv[1], stream=sys.argv[2] == "yes", model="logistic", iterations=2, log_every=2)
+gradist.run(**options, estimator=["sg-b"], measure="subset", threads=1, max_memory="64M", progress=False).close()
 print((memory("VmHWM") - before) * 1024)
 """
 
 
-def test_streamed_data_need_no_memory_of_their_size(tmp_path):
-    records = 20_000
-    write_cifar(tmp_path / "cifar", records)
+def write_large_cifar(root):
+    write_cifar(root, 20_000)
+    return 1.5 * 20_000 * 3072 * 4  # 369 MB; the files are a quarter of that
+
+
+def write_large_csv(root):
+    (root / "train.csv").write_text("\n".join([",".join("1" * 2000) + f",{i % 2}" for i in range(2)] * 5_000))
+    (root / "test.csv").write_text(",".join("1" * 2000) + ",1\n")
+    return 10_000 * 2000 * 4
+
+
+def write_large_libsvm(root):
+    entries = " ".join(f"{j}:1" for j in range(1, 41))
+    (root / "x").write_text("\n".join(f"{i % 2} {entries}" for i in range(2)) + "\n" + f"0 {entries}\n" * 100_000)
+    (root / "x.t").write_text("1 2:1\n")
+    return 100_000 * 40 * (4 + 8)
+
+
+def write_large_hdf5(root):
+    with h5py.File(root / "a.h5", "w") as file:
+        file.create_dataset("train/inputs", (50_000, 1000), "u1", chunks=(100, 1000), fillvalue=1)
+        file["train/targets"] = np.arange(50_000) % 2
+        file["test/inputs"] = np.ones((1, 1000))
+        file["test/targets"] = np.ones(1)
+    return 50_000 * 1000 * 4
+
+
+LARGE = {"cifar10": write_large_cifar, "csv": write_large_csv, "libsvm": write_large_libsvm, "hdf5": write_large_hdf5}
+
+
+@pytest.mark.parametrize("data, write", LARGE.items(), ids=LARGE)
+def test_streamed_data_need_no_memory_of_their_size(data, write, tmp_path):
+    size = write(tmp_path)
 
     def grown(stream):
-        words = [sys.executable, "-c", MEASURE_A_RUN, str(tmp_path / "cifar"), stream]
+        words = [sys.executable, "-c", MEASURE_A_RUN, str(tmp_path), stream, data]
         outcome = subprocess.run(words, capture_output=True, text=True, env=os.environ, check=True)
         return int(outcome.stdout)
 
-    floats = 1.5 * records * 3072 * 4  # 369 MB; the files are a quarter of that
-    assert grown("no") > floats
-    # Chunks of 1,024 examples as floats and bytes, the factors of one chunk, and what torch itself takes.
-    assert grown("yes") < floats / 2
+    in_memory, streamed = grown("no"), grown("yes")
+    assert in_memory > size
+    # Chunks of 1,024 examples as floats and as they are in the file, the factors of one chunk, and what torch itself takes.
+    assert streamed < in_memory - 0.7 * size

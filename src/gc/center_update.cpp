@@ -31,7 +31,7 @@ void FactorMeans::add(const GradientBatch& batch, const at::Tensor& assignments)
     sums_[l].input_side.index_add_(0, assignments,
                                    gradients.activations().mean(1).to(at::kCPU, at::kDouble));
     sums_[l].output_side.index_add_(0, assignments,
-                                    gradients.backprops().sum(1).to(at::kCPU, at::kDouble));
+                                    gradients.backprop_sums().to(at::kCPU, at::kDouble));
   }
 }
 

@@ -8,11 +8,13 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/floor_divide.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/ones.h>
+#include <ATen/ops/ones_like.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 
@@ -26,6 +28,10 @@ namespace {
 /// cache).
 constexpr int64_t kTileElements = int64_t{1} << 22;
 
+/// Squares of gradients that are given by rows are formed where the parameter has at most so many
+/// rows a position; else the few that occur are found by sorting.
+constexpr int64_t kRowsAPosition = 16;
+
 /// Beyond this many pairs of positions, forming g_i is cheaper than one product per pair.
 constexpr int64_t kMaxPairedPositions = 4;
 
@@ -33,6 +39,13 @@ constexpr int64_t kMaxPairedPositions = 4;
 /// positions.
 at::Tensor product_over_examples(const at::Tensor& backprops, const at::Tensor& activations) {
   return at::mm(backprops.flatten(0, 1).t(), activations.flatten(0, 1));
+}
+
+/// [count, I] with values [n, I] added to the rows of these numbers, [n]; at::index_add_ would take
+/// them one by one.
+at::Tensor rows_added(int64_t count, const at::Tensor& rows, const at::Tensor& values) {
+  return at::zeros({count, values.size(1)}, values.options())
+      .scatter_add_(0, rows.unsqueeze(1).expand_as(values), values);
 }
 
 }  // namespace
@@ -78,12 +91,27 @@ int64_t FactoredGradients::bytes() const {
     return std::min(factor.numel() * element, static_cast<int64_t>(factor.storage().nbytes()));
   };
   return memory(activations_) +
-         (rows_.defined() ? rows_.numel() * outputs() * element : memory(backprops_));
+         (rows_.defined() ? static_cast<int64_t>(rows_.nbytes()) : memory(backprops_));
 }
 
-at::Tensor FactoredGradients::one_hot(int64_t begin, int64_t end) const {
-  const auto rows = at::arange(begin, end, rows_.options());
+at::Tensor FactoredGradients::backprops() const {
+  if (!rows_.defined()) {
+    return backprops_;
+  }
+  const auto rows = at::arange(outputs(), rows_.options());
   return (rows_.unsqueeze(2) == rows).to(activations_.scalar_type());
+}
+
+at::Tensor FactoredGradients::backprop_sums() const {
+  return rows_.defined() ? at::zeros({size(), outputs()}, activations_.options())
+                               .scatter_add_(1, rows_, at::ones_like(rows_, activations_.options()))
+                         : backprops_.sum(1);
+}
+
+at::Tensor FactoredGradients::backprops_times(const at::Tensor& matrix) const {
+  return rows_.defined()
+             ? matrix.index_select(0, rows_.flatten()).view({size(), positions(), matrix.size(1)})
+             : at::matmul(backprops_, matrix);
 }
 
 FactoredGradients FactoredGradients::mapped(
@@ -100,10 +128,17 @@ FactoredGradients FactoredGradients::slice(int64_t begin, int64_t end) const {
 }
 
 FactoredGradients FactoredGradients::slice_outputs(int64_t begin, int64_t end) const {
-  return {activations_,
-          rows_.defined() ? one_hot(begin, end) : backprops_.slice(2, begin, end),
-          {end - begin, inputs()},
-          method_};
+  const std::vector<int64_t> shape{end - begin, inputs()};
+  if (!rows_.defined()) {
+    return {activations_, backprops_.slice(2, begin, end), shape, method_};
+  }
+  if (begin == 0 && end == outputs()) {
+    return from_rows(rows_, activations_, shape, method_);
+  }
+  // What is outside adds nothing to the first row.
+  const auto outside = (rows_ < begin).logical_or_(rows_ >= end);
+  return from_rows((rows_ - begin).masked_fill_(outside, 0),
+                   activations_.masked_fill(outside.unsqueeze(2), 0), shape, method_);
 }
 
 at::Tensor FactoredGradients::dense() const {
@@ -112,21 +147,37 @@ at::Tensor FactoredGradients::dense() const {
   if (!rows_.defined()) {
     return at::bmm(backprops_.transpose(1, 2), activations_).reshape(shape);
   }
-  auto formed = at::zeros({size() * outputs(), inputs()}, activations_.options());
-  const auto examples = at::arange(size(), rows_.options()).unsqueeze(1);
-  return formed.index_add_(0, (examples * outputs() + rows_).flatten(), activations_.flatten(0, 1))
+  return rows_added(size() * outputs(), row_numbers().flatten(), activations_.flatten(0, 1))
       .reshape(shape);
+}
+
+at::Tensor FactoredGradients::row_numbers() const {
+  return at::arange(size(), rows_.options()).unsqueeze(1) * outputs() + rows_;
 }
 
 /// The rows of one example that have the same token are summed, then squared.
 at::Tensor FactoredGradients::row_squared_norms() const {
-  const auto examples = at::arange(size(), rows_.options()).unsqueeze(1);
-  const auto [pairs, positions, counts] = at::_unique2((examples * outputs() + rows_).flatten(),
-                                                       /*sorted=*/true, /*return_inverse=*/true);
-  auto sums = at::zeros({pairs.size(0), inputs()}, activations_.options());
-  sums.index_add_(0, positions, activations_.flatten(0, 1));
+  if (activations_.is_cpu()) {
+    return kernels::token_squared_norms(rows_, activations_, outputs()).squared_norms;
+  }
+  const auto [pairs, positions, counts] =
+      at::_unique2(row_numbers().flatten(), /*sorted=*/true, /*return_inverse=*/true);
+  const auto sums = rows_added(pairs.size(0), positions, activations_.flatten(0, 1));
   return at::zeros({size()}, activations_.options())
       .index_add_(0, at::floor_divide(pairs, outputs()), sums.square().sum(1));
+}
+
+/// The same sums on both sides, multiplied, and those of all examples added.
+at::Tensor FactoredGradients::sum_row_products(const FactoredGradients& other) const {
+  const auto [pairs, positions, counts] =
+      at::_unique2(row_numbers().flatten(), /*sorted=*/true, /*return_inverse=*/true);
+  const auto& place = positions;
+  const auto merged = [&, count = pairs.size(0)](const FactoredGradients& g) {
+    return rows_added(count, place, g.activations_.flatten(0, 1));
+  };
+  const auto mine = merged(*this);
+  const auto products = this == &other ? mine.square() : mine * merged(other);
+  return rows_added(outputs(), pairs.remainder(outputs()), products).reshape(shape_);
 }
 
 bool FactoredGradients::forming_is_cheaper() const {
@@ -158,21 +209,20 @@ at::Tensor FactoredGradients::squared_norms() const {
 
 at::Tensor FactoredGradients::inner(const at::Tensor& direction) const {
   const auto matrix = direction.reshape({outputs(), inputs()});
-  if (rows_.defined()) {
-    const auto rows = matrix.index_select(0, rows_.flatten());
-    return (rows.view_as(activations_) * activations_).sum({1, 2});
-  }
-  return (at::matmul(backprops_, matrix) * activations_).sum({1, 2});
+  return (backprops_times(matrix) * activations_).sum({1, 2});
 }
 
 at::Tensor FactoredGradients::inner(const FactoredGradients& other) const {
-  if (positions() == 1 && other.positions() == 1) {
+  const bool by_rows = rows_.defined() && other.rows_.defined();
+  if (positions() == 1 && other.positions() == 1 && !by_rows) {
     return (activations_ * other.activations_).sum({1, 2}) *
            (backprops() * other.backprops()).sum({1, 2});
   }
-  return (at::bmm(activations_, other.activations_.transpose(1, 2)) *
-          at::bmm(backprops(), other.backprops().transpose(1, 2)))
-      .sum({1, 2});
+  const auto products = at::bmm(activations_, other.activations_.transpose(1, 2));
+  if (by_rows) {
+    return (products * (rows_.unsqueeze(2) == other.rows_.unsqueeze(1))).sum({1, 2});
+  }
+  return (products * at::bmm(backprops(), other.backprops().transpose(1, 2))).sum({1, 2});
 }
 
 /// Multiply-adds of the pairs of positions, against those of forming both sides first. The products
@@ -180,7 +230,8 @@ at::Tensor FactoredGradients::inner(const FactoredGradients& other) const {
 bool FactoredGradients::gram_by_forming(const FactoredGradients& other) const {
   const auto pairs = size() * positions() * other.size() * other.positions();
   const auto sides = size() * positions() + other.size() * other.positions();
-  return pairs * (inputs() + outputs()) > (sides + size() * other.size()) * inputs() * outputs();
+  const auto each = inputs() + (rows_.defined() && other.rows_.defined() ? 1 : outputs());
+  return pairs * each > (sides + size() * other.size()) * inputs() * outputs();
 }
 
 at::Tensor FactoredGradients::gram(const FactoredGradients& other) const {
@@ -190,8 +241,12 @@ at::Tensor FactoredGradients::gram(const FactoredGradients& other) const {
     };
     return at::mm(rows(*this), rows(other).t());
   }
-  auto products = at::mm(activations_.flatten(0, 1), other.activations_.flatten(0, 1).t())
-                      .mul_(at::mm(backprops().flatten(0, 1), other.backprops().flatten(0, 1).t()));
+  auto products = at::mm(activations_.flatten(0, 1), other.activations_.flatten(0, 1).t());
+  if (rows_.defined() && other.rows_.defined()) {
+    products.mul_(rows_.flatten().unsqueeze(1) == other.rows_.flatten());
+  } else {
+    products.mul_(at::mm(backprops().flatten(0, 1), other.backprops().flatten(0, 1).t()));
+  }
   if (positions() == 1 && other.positions() == 1) {
     return products;
   }
@@ -205,9 +260,7 @@ at::Tensor FactoredGradients::inner_rank1(const at::Tensor& input_side,
   const auto by_factors = positions() * centers * (inputs() + outputs());
   const auto by_forming = (positions() + centers) * inputs() * outputs();
   if (by_factors <= by_forming) {
-    return at::matmul(activations_, input_side.t())
-        .mul_(at::matmul(backprops(), output_side.t()))
-        .sum(1);
+    return at::matmul(activations_, input_side.t()).mul_(backprops_times(output_side.t())).sum(1);
   }
   const auto matrices = at::bmm(output_side.unsqueeze(2), input_side.unsqueeze(1)).flatten(1);
   return at::mm(dense().reshape({size(), outputs() * inputs()}), matrices.t());
@@ -215,9 +268,7 @@ at::Tensor FactoredGradients::inner_rank1(const at::Tensor& input_side,
 
 at::Tensor FactoredGradients::sum() const {
   if (rows_.defined()) {
-    return at::zeros({outputs(), inputs()}, activations_.options())
-        .index_add_(0, rows_.flatten(), activations_.flatten(0, 1))
-        .reshape(shape_);
+    return rows_added(outputs(), rows_.flatten(), activations_.flatten(0, 1)).reshape(shape_);
   }
   if (formed_) {
     return backprops_.sum(at::IntArrayRef{0, 1}).reshape(shape_);
@@ -243,7 +294,8 @@ at::Tensor FactoredGradients::weighted_sum(const at::Tensor& weights) const {
 at::Tensor FactoredGradients::sum_squares() const { return sum_products(*this); }
 
 bool FactoredGradients::few_pairs(const FactoredGradients& other) const {
-  return positions() * other.positions() <= kMaxPairedPositions;
+  return !rows_.defined() && !other.rows_.defined() &&
+         positions() * other.positions() <= kMaxPairedPositions;
 }
 
 // (sum_s d_s a_s) (sum_t e_t b_t) = sum_st (d_s e_t) (a_s b_t) in every coordinate; in a square,
@@ -271,6 +323,10 @@ FactoredGradients FactoredGradients::products(const FactoredGradients& other) co
 at::Tensor FactoredGradients::sum_products(const FactoredGradients& other) const {
   if (few_pairs(other)) {
     return products(other).sum();
+  }
+  const bool same_rows = rows_.defined() && other.rows_.defined() && at::equal(rows_, other.rows_);
+  if (same_rows && outputs() > kRowsAPosition * positions()) {
+    return sum_row_products(other);
   }
   const auto tile = tile_examples();
   auto total = at::zeros(shape_, activations_.options());
@@ -339,7 +395,7 @@ at::Tensor FactoredGradients::sketch(const at::Tensor& input_projection,
   const auto activations =
       input_projection.defined() ? at::matmul(activations_, input_projection.t()) : activations_;
   const auto projected =
-      output_projection.defined() ? at::matmul(backprops(), output_projection.t()) : backprops();
+      output_projection.defined() ? backprops_times(output_projection.t()) : backprops();
   // The outer product of one position is a product of numbers, which at::bmm forms slowly.
   return (positions() == 1 ? projected.transpose(1, 2) * activations
                            : at::bmm(projected.transpose(1, 2), activations))

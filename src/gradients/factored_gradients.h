@@ -53,10 +53,11 @@ class FactoredGradients {
   int64_t columns() const { return inputs() * outputs() / std::max<int64_t>(rows(), 1); }
 
   const at::Tensor& activations() const { return activations_; }
-  at::Tensor backprops() const { return rows_.defined() ? one_hot(0, outputs()) : backprops_; }
+  at::Tensor backprops() const;      ///< [B, S, O], one-hot vectors formed
+  at::Tensor backprop_sums() const;  ///< sum_s d_is, [B, O]
   const std::vector<int64_t>& shape() const { return shape_; }
   const std::string& method() const { return method_; }
-  int64_t bytes() const;  ///< memory of the two factors, one-hot vectors included
+  int64_t bytes() const;  ///< memory of the two factors, one-hot vectors as numbers of rows
 
   /// Examples [begin, end), as a view.
   FactoredGradients slice(int64_t begin, int64_t end) const;
@@ -128,8 +129,10 @@ class FactoredGradients {
   bool forming_is_cheaper() const;
   bool gram_by_forming(const FactoredGradients& other) const;
   int64_t tile_examples() const;  ///< examples whose formed gradients fill one tile
-  at::Tensor one_hot(int64_t begin, int64_t end) const;  ///< [B, S, end - begin]
-  at::Tensor row_squared_norms() const;                  ///< ||g_i||^2 where g_i is given by rows
+  at::Tensor backprops_times(const at::Tensor& matrix) const;  ///< D_i M for M [O, m], [B, S, m]
+  at::Tensor row_numbers() const;        ///< of rows [B, S] in the parameters of all examples
+  at::Tensor row_squared_norms() const;  ///< ||g_i||^2 where g_i is given by rows
+  at::Tensor sum_row_products(const FactoredGradients& other) const;  ///< of the same rows
 
   at::Tensor activations_, backprops_;
   at::Tensor rows_;  ///< [B, S] int64, in place of backprops_

@@ -44,15 +44,13 @@ Sizes any_sizes() {
           any_between(1, 7)};
 }
 
-/// Every result about one object, or about two for the same examples, in one dtype.
-void agrees_with_formed(const Sizes& n, uint64_t seed, at::ScalarType dtype) {
-  const auto g = normal_factors(n.examples, n.positions, n.inputs, n.outputs, seed, dtype);
-  const auto h =
-      normal_factors(n.examples, n.other_positions, n.inputs, n.outputs, seed + 1, dtype);
+/// Every result about one object, or about two for the same examples.
+void agree_with_formed(const FactoredGradients& g, const FactoredGradients& h, uint64_t seed) {
+  const auto dtype = g.activations().scalar_type();
   const auto G = formed(g), H = formed(h);
   const auto G_scale = formed_magnitudes(g), H_scale = formed_magnitudes(h);
-  const auto direction = normal({n.outputs, n.inputs}, seed + 2, dtype);
-  const auto weights = normal({n.examples}, seed + 3, at::kDouble);
+  const auto direction = normal({g.outputs(), g.inputs()}, seed + 2, dtype);
+  const auto weights = normal({g.size()}, seed + 3, at::kDouble);
   const auto v = direction.to(at::kDouble);
   const auto w = weights.view({-1, 1, 1});
 
@@ -74,14 +72,70 @@ void agrees_with_formed(const Sizes& n, uint64_t seed, at::ScalarType dtype) {
   expect(g.products(h).dense(), G * H, G_scale * H_scale, "products");
   expect(g.products(g).dense(), G.square(), G_scale.square(), "squares");
   expect(g.joined(h).dense(), G + H, G_scale + H_scale, "joined");
+  expect(g.backprop_sums(), g.backprops().to(at::kDouble).sum(1),
+         g.backprops().to(at::kDouble).abs().sum(1), "backprop_sums");
+  const auto c = normal({3, g.inputs()}, seed + 4, dtype);
+  const auto e = normal({3, g.outputs()}, seed + 5, dtype);
+  const auto with_centers = [&](const at::Tensor& formed, const at::Tensor& input,
+                                const at::Tensor& output) {
+    return at::einsum("boi,ki,ko->bk", {formed, input.to(at::kDouble), output.to(at::kDouble)});
+  };
+  expect(g.inner_rank1(c, e), with_centers(G, c, e), with_centers(G_scale, c.abs(), e.abs()),
+         "inner_rank1");
 }
 
-RC_GTEST_PROP(FactoredGradients, AgreeWithTheFormedGradientsInDouble, ()) {
-  agrees_with_formed(any_sizes(), static_cast<uint64_t>(any_between(0, 1'000'000)), at::kDouble);
+RC_GTEST_PROP(FactoredGradients, AgreeWithTheFormedGradients, ()) {
+  const auto n = any_sizes();
+  const auto seed = static_cast<uint64_t>(any_between(0, 1'000'000));
+  for (const auto dtype : {at::kDouble, at::kFloat}) {
+    agree_with_formed(
+        normal_factors(n.examples, n.positions, n.inputs, n.outputs, seed, dtype),
+        normal_factors(n.examples, n.other_positions, n.inputs, n.outputs, seed + 1, dtype), seed);
+  }
 }
 
-RC_GTEST_PROP(FactoredGradients, AgreeWithTheFormedGradientsInFloat, ()) {
-  agrees_with_formed(any_sizes(), static_cast<uint64_t>(any_between(0, 1'000'000)), at::kFloat);
+/// Gradients given by rows, some of them repeated.
+FactoredGradients normal_rows(const at::Tensor& rows, int64_t inputs, int64_t outputs,
+                              uint64_t seed, at::ScalarType dtype = at::kDouble) {
+  return FactoredGradients::from_rows(rows,
+                                      normal({rows.size(0), rows.size(1), inputs}, seed, dtype),
+                                      {outputs, inputs}, "embedding");
+}
+
+at::Tensor any_rows(int64_t examples, int64_t positions, int64_t outputs, uint64_t seed) {
+  return at::randint(outputs, {examples, positions}, test::generator_of(seed), at::kLong);
+}
+
+// Few rows a position, which are formed, and many.
+RC_GTEST_PROP(FactoredGradients, ByRowsAgreeWithTheFormedGradients, ()) {
+  const auto n = any_sizes();
+  const auto outputs = any_between(1, 60);
+  const auto seed = static_cast<uint64_t>(any_between(0, 1'000'000));
+  const auto rows = any_rows(n.examples, n.positions, outputs, seed);
+  const auto others = any_rows(n.examples, n.other_positions, outputs, seed + 1);
+  for (const auto dtype : {at::kDouble, at::kFloat}) {
+    const auto g = normal_rows(rows, n.inputs, outputs, seed + 2, dtype);
+    agree_with_formed(g, normal_rows(rows, n.inputs, outputs, seed + 3, dtype), seed + 4);
+    agree_with_formed(g, normal_rows(others, n.inputs, outputs, seed + 3, dtype), seed + 4);
+    agree_with_formed(
+        g, normal_factors(n.examples, n.positions, n.inputs, outputs, seed + 3, dtype), seed + 4);
+  }
+  const auto g = normal_rows(rows, n.inputs, outputs, seed + 2);
+  const auto first = any_between(0, outputs - 1), last = any_between(first + 1, outputs);
+  const auto part = g.slice_outputs(first, last);
+  hold(tensor_near(part.dense(), formed(g).slice(1, first, last), 1e-12), "slice_outputs");
+  const auto P_i = normal({2, n.inputs}, 40), P_o = normal({3, outputs}, 41);
+  hold(tensor_near(g.sketch(P_i, P_o), P_o.matmul(formed(g)).matmul(P_i.t()).flatten(1), 1e-12,
+                   100 * test::largest(formed_magnitudes(g))),
+       "sketch");
+}
+
+// Per-example gradients of sparse data take memory of the numbers that are there.
+TEST(FactoredGradients, ByRowsTakeNoMemoryForTheOtherRows) {
+  const auto g = normal_rows(any_rows(8, 3, 1 << 30, 1), 2, 1 << 30, 2);
+  EXPECT_EQ(g.bytes(), 8 * 3 * (2 + 1) * 8);
+  const auto part = g.slice_outputs(0, 1 << 20);
+  EXPECT_LE(part.sum_squares().numel(), int64_t{2} << 20);
 }
 
 RC_GTEST_PROP(FactoredGradients, DifferencesAgreeWithTheFormedOnes, ()) {

@@ -78,9 +78,9 @@ def measure(
 ) -> Measurement:
     """Moments of gradient estimators at the model's present parameters.
 
-    Works for any module. Gradients of single examples come from recorded layers (`nn.Linear`) and, for parameters used
-    elsewhere, from one backward pass an example: exact too, but slow. Frozen parameters are left out. The model, its
-    gradients, buffers and hooks, and torch's random state are left as they are.
+    Works for any module. Gradients of single examples come from recorded layers (linear, convolutions, embeddings, norms,
+    attention, your own by `gradist.rule`) and, for parameters used elsewhere, from one backward pass an example: exact too, but slow.
+    Frozen parameters are left out. The model, its gradients, buffers and hooks, and torch's random state are left as they are.
 
     Args:
         model: the module; its training mode is the one measured.

@@ -15,7 +15,6 @@
 #include <ATen/ops/randperm.h>
 #include <ATen/ops/zeros.h>
 
-#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <utility>

@@ -180,6 +180,10 @@ at::Tensor FactoredGradients::sum_row_products(const FactoredGradients& other) c
   return rows_added(outputs(), pairs.remainder(outputs()), products).reshape(shape_);
 }
 
+bool FactoredGradients::both_by_rows(const FactoredGradients& other) const {
+  return rows_.defined() && other.rows_.defined();
+}
+
 bool FactoredGradients::forming_is_cheaper() const {
   const auto S = static_cast<double>(positions()), I = static_cast<double>(inputs()),
              O = static_cast<double>(outputs());
@@ -213,7 +217,7 @@ at::Tensor FactoredGradients::inner(const at::Tensor& direction) const {
 }
 
 at::Tensor FactoredGradients::inner(const FactoredGradients& other) const {
-  const bool by_rows = rows_.defined() && other.rows_.defined();
+  const bool by_rows = both_by_rows(other);
   if (positions() == 1 && other.positions() == 1 && !by_rows) {
     return (activations_ * other.activations_).sum({1, 2}) *
            (backprops() * other.backprops()).sum({1, 2});
@@ -230,7 +234,7 @@ at::Tensor FactoredGradients::inner(const FactoredGradients& other) const {
 bool FactoredGradients::gram_by_forming(const FactoredGradients& other) const {
   const auto pairs = size() * positions() * other.size() * other.positions();
   const auto sides = size() * positions() + other.size() * other.positions();
-  const auto each = inputs() + (rows_.defined() && other.rows_.defined() ? 1 : outputs());
+  const auto each = inputs() + (both_by_rows(other) ? 1 : outputs());
   return pairs * each > (sides + size() * other.size()) * inputs() * outputs();
 }
 
@@ -242,7 +246,7 @@ at::Tensor FactoredGradients::gram(const FactoredGradients& other) const {
     return at::mm(rows(*this), rows(other).t());
   }
   auto products = at::mm(activations_.flatten(0, 1), other.activations_.flatten(0, 1).t());
-  if (rows_.defined() && other.rows_.defined()) {
+  if (both_by_rows(other)) {
     products.mul_(rows_.flatten().unsqueeze(1) == other.rows_.flatten());
   } else {
     products.mul_(at::mm(backprops().flatten(0, 1), other.backprops().flatten(0, 1).t()));
@@ -324,8 +328,8 @@ at::Tensor FactoredGradients::sum_products(const FactoredGradients& other) const
   if (few_pairs(other)) {
     return products(other).sum();
   }
-  const bool same_rows = rows_.defined() && other.rows_.defined() && at::equal(rows_, other.rows_);
-  if (same_rows && outputs() > kRowsAPosition * positions()) {
+  if (both_by_rows(other) && outputs() > kRowsAPosition * positions() &&
+      at::equal(rows_, other.rows_)) {
     return sum_row_products(other);
   }
   const auto tile = tile_examples();
@@ -365,7 +369,7 @@ FactoredGradients FactoredGradients::difference(const FactoredGradients& snapsho
 
 FactoredGradients FactoredGradients::joined(const FactoredGradients& other) const {
   const auto method = method_ == other.method_ ? method_ : method_ + ", " + other.method_;
-  if (rows_.defined() && other.rows_.defined()) {
+  if (both_by_rows(other)) {
     return from_rows(at::cat({rows_, other.rows_}, 1),
                      at::cat({activations_, other.activations_}, 1), shape_, method);
   }

@@ -126,6 +126,7 @@ class FactoredGradients {
   at::Tensor sketch(const at::Tensor& input_projection, const at::Tensor& output_projection) const;
 
  private:
+  bool both_by_rows(const FactoredGradients& other) const;
   bool forming_is_cheaper() const;
   bool gram_by_forming(const FactoredGradients& other) const;
   int64_t tile_examples() const;  ///< examples whose formed gradients fill one tile

@@ -1,5 +1,7 @@
 #include "gc/center_update.h"
 
+#include <ATen/Dispatch.h>
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/eye.h>
 #include <ATen/ops/isfinite.h>
@@ -14,6 +16,34 @@
 #include <chrono>
 
 namespace gradist {
+namespace {
+
+/// Columns for one thread at least.
+constexpr int64_t kColumns = 1024;
+
+/// Adds row i of [B, n] to row `to[i]` of sums [K, n] float64. at::index_add_ takes float64 alone,
+/// and that copy is twice the size of the gradients themselves.
+void add_rows(const at::Tensor& sums, const at::Tensor& to, const at::Tensor& rows) {
+  const auto values = rows.to(at::kCPU).contiguous();
+  const auto columns = values.size(1);
+  const auto numbers = to.contiguous();
+  const auto* row_of = numbers.const_data_ptr<int64_t>();
+  auto* sum = sums.data_ptr<double>();
+  AT_DISPATCH_FLOATING_TYPES_AND2(
+      at::kHalf, at::kBFloat16, values.scalar_type(), "gradist::add_rows", [&] {
+        const auto* value = values.const_data_ptr<scalar_t>();
+        at::parallel_for(0, columns, kColumns, [&](int64_t begin, int64_t end) {
+          for (int64_t i = 0; i < values.size(0); ++i) {
+            auto* __restrict into = sum + row_of[i] * columns;
+            for (int64_t j = begin; j < end; ++j) {
+              into[j] += static_cast<double>(value[i * columns + j]);
+            }
+          }
+        });
+      });
+}
+
+}  // namespace
 
 FactorMeans::FactorMeans(const GradientBatch& like, int64_t clusters)
     : sizes_(at::zeros({clusters}, at::kDouble)) {
@@ -28,10 +58,10 @@ void FactorMeans::add(const GradientBatch& batch, const at::Tensor& assignments)
   sizes_.index_add_(0, assignments, at::ones_like(assignments, at::kDouble));
   for (size_t l = 0; l < sums_.size(); ++l) {
     const auto& gradients = batch.parameters[l];
-    sums_[l].input_side.index_add_(0, assignments,
-                                   gradients.activations().mean(1).to(at::kCPU, at::kDouble));
-    sums_[l].output_side.index_add_(0, assignments,
-                                    gradients.backprop_sums().to(at::kCPU, at::kDouble));
+    const auto& activations = gradients.activations();
+    add_rows(sums_[l].input_side, assignments,
+             gradients.positions() == 1 ? activations.select(1, 0) : activations.mean(1));
+    add_rows(sums_[l].output_side, assignments, gradients.backprop_sums());
   }
 }
 

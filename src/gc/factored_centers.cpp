@@ -45,16 +45,22 @@ at::Tensor FactoredCenters::Factors::formed() const {
   return at::bmm(output_side.transpose(1, 2), input_side);
 }
 
-at::Tensor FactoredCenters::squared_distances(const GradientBatch& batch) const {
+at::Tensor FactoredCenters::squared_norms() const {
+  auto norms = at::zeros({clusters()}, at::kDouble);
+  for (const auto& [input_side, output_side] : parameters) {
+    const auto terms =
+        input_side.to(at::kDouble).square().sum(2) * output_side.to(at::kDouble).square().sum(2);
+    norms += terms.sum(1).to(at::kCPU);
+  }
+  return norms;
+}
+
+at::Tensor FactoredCenters::squared_distances(const GradientBatch& batch,
+                                              const at::Tensor& center_norms) const {
   auto distances = at::zeros({batch.size(), clusters()}, at::kDouble);
-  auto center_norms = at::zeros({clusters()}, at::kDouble);
   for (size_t l = 0; l < parameters.size(); ++l) {
     const auto products = inner(batch.parameters[l], parameters[l]);
     distances.sub_(products.to(at::kCPU, at::kDouble), 2);
-    const auto& [input_side, output_side] = parameters[l];
-    const auto norms =
-        input_side.to(at::kDouble).square().sum(2) * output_side.to(at::kDouble).square().sum(2);
-    center_norms += norms.sum(1).to(at::kCPU);
   }
   const auto norms = batch.squared_norms().to(at::kCPU);
   return distances.add_(norms.unsqueeze(1)).add_(center_norms).clamp_min_(0);

@@ -22,10 +22,13 @@ struct FactoredCenters {
 
   int64_t clusters() const { return weights.numel(); }
 
+  /// sum_l ||C_kl||^2, [K] float64. K R (I + O).
+  at::Tensor squared_norms() const;
+
   /// sum_l ||C_kl - g_il||^2 from three inner products (Eqs. 5, 8, 9), clamped at 0, [B, K]
-  /// float64. B K R (I + O), or for each parameter where it is cheaper by forming gradients and
-  /// centers.
-  at::Tensor squared_distances(const GradientBatch& batch) const;
+  /// float64, with `center_norms` of all batches what `squared_norms` gives. B K R (I + O), or for
+  /// each parameter where it is cheaper by forming gradients and centers.
+  at::Tensor squared_distances(const GradientBatch& batch, const at::Tensor& center_norms) const;
 
   /// Center k becomes that of `other`'s cluster `from`.
   void replace(int64_t k, const FactoredCenters& other, int64_t from);

@@ -182,11 +182,13 @@ class Lloyd {
   void assign(const at::Tensor& visited, Weighting weighting, AssignedExamples& state,
               const FactoredCenters& centers, std::optional<FactorMeans>* means) {
     const auto counted = state.sizes;
+    const auto center_norms = centers.squared_norms();
     for (const auto& chunk : visited.split(chunk_)) {
       const auto batch = gradients(chunk);
       {
         const Timed timed(seconds_["A step"]);
-        state.reassign(chunk, centers.squared_distances(batch), weighting, counted);
+        const auto distances = centers.squared_distances(batch, center_norms);
+        state.reassign(chunk, distances, weighting, counted);
       }
       if (means != nullptr) {
         const Timed timed(seconds_["U step"]);

@@ -103,9 +103,11 @@ at::Tensor FactoredGradients::backprops() const {
 }
 
 at::Tensor FactoredGradients::backprop_sums() const {
-  return rows_.defined() ? at::zeros({size(), outputs()}, activations_.options())
-                               .scatter_add_(1, rows_, at::ones_like(rows_, activations_.options()))
-                         : backprops_.sum(1);
+  if (rows_.defined()) {
+    return at::zeros({size(), outputs()}, activations_.options())
+        .scatter_add_(1, rows_, at::ones_like(rows_, activations_.options()));
+  }
+  return positions() == 1 ? backprops_.select(1, 0) : backprops_.sum(1);
 }
 
 at::Tensor FactoredGradients::backprops_times(const at::Tensor& matrix) const {

@@ -9,6 +9,7 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <vector>
 
 namespace gradist::detail {
 namespace {
@@ -39,15 +40,41 @@ Formation<Scalar> formation_of(const at::Tensor& input, const at::Tensor& backpr
   return formation;
 }
 
-/// [..., *kernel, C] -> [..., C, *kernel].
-at::Tensor channels_before_kernel(const at::Tensor& values, int64_t first_kernel_dimension) {
-  return values.movedim(-1, first_kernel_dimension);
-}
-
 /// Sizes of the gradients as they are formed, channels last.
 std::vector<int64_t> formed_sizes(const at::Tensor& input, const at::Tensor& backprops,
                                   const kernels::ConvGeometry& geometry) {
   return {backprops.size(1), geometry.kernel[0], geometry.kernel[1], input.size(1)};
+}
+
+/// Numbers of single gradients that are put in order together: they stay in a thread's L2.
+constexpr int64_t kOrderedNumbers = int64_t{1} << 17;
+
+/// Gradients of examples [begin, end) to `to` [end - begin, O, C, kernel], from the channels last
+/// in which they are formed.
+template <typename Scalar>
+void form_in_order(const Formation<Scalar>& formation, int64_t begin, int64_t end, Scalar* to) {
+  const auto coordinates = formation.coordinates();
+  const auto kernel = formation.kernel_rows * formation.kernel_columns;
+  const auto channels = formation.input.channels;
+  if (kernel == 1) {
+    form(formation, begin, end, {nullptr, nullptr, to});
+    return;
+  }
+  const auto together = std::max<int64_t>(1, kOrderedNumbers / std::max<int64_t>(1, coordinates));
+  std::vector<Scalar> formed(static_cast<size_t>(std::min(together, end - begin) * coordinates));
+  for (; begin < end; begin += together) {
+    const auto examples = std::min(together, end - begin);
+    form(formation, begin, begin + examples, {nullptr, nullptr, formed.data()});
+    const auto* from = formed.data();
+    for (int64_t o = 0; o < examples * formation.backprops.channels; ++o) {
+      for (int64_t c = 0; c < channels; ++c) {
+        for (int64_t k = 0; k < kernel; ++k) {
+          *to++ = from[k * channels + c];
+        }
+      }
+      from += kernel * channels;
+    }
+  }
 }
 
 /// Calls `work(part, begin, end)` for as many parts of the examples as there are threads: which
@@ -179,23 +206,23 @@ kernels::Formed form_norms_and_sum(const at::Tensor& input, const at::Tensor& ba
     result = norms_and_sum(formation_of<scalar_t>(input, backprops, geometry), input.size(0),
                            formed_sizes(input, backprops, geometry), backprops.options());
   });
-  result.sum = channels_before_kernel(result.sum, 1).contiguous();
+  result.sum = result.sum.movedim(-1, 1).contiguous();
   return result;
 }
 
 at::Tensor form_gradients(const at::Tensor& input, const at::Tensor& backprops,
                           const kernels::ConvGeometry& geometry) {
-  auto sizes = formed_sizes(input, backprops, geometry);
-  sizes.insert(sizes.begin(), input.size(0));
-  auto formed = at::empty(sizes, backprops.options());
+  auto formed = at::empty(
+      {input.size(0), backprops.size(1), input.size(1), geometry.kernel[0], geometry.kernel[1]},
+      backprops.options());
   AT_DISPATCH_FLOATING_TYPES(backprops.scalar_type(), "form_gradients", [&] {
     const auto formation = formation_of<scalar_t>(input, backprops, geometry);
     auto* data = formed.data_ptr<scalar_t>();
     in_parts(input.size(0), [&](int64_t, int64_t begin, int64_t end) {
-      form(formation, begin, end, {nullptr, nullptr, data + begin * formation.coordinates()});
+      form_in_order(formation, begin, end, data + begin * formation.coordinates());
     });
   });
-  return channels_before_kernel(formed, 2).contiguous();
+  return formed;
 }
 
 double operations_to_form(const at::Tensor& input, const at::Tensor& backprops,

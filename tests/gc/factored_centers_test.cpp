@@ -26,7 +26,7 @@ RC_GTEST_PROP(FactoredCenters, DistancesAreThoseToTheFormedCenters, ()) {
   const auto centers = orthogonal_centers(batch, any_between(1, 7), any_between(1, 4), 2000);
   const auto expected =
       (test::dense(batch).unsqueeze(1) - formed(centers).unsqueeze(0)).square().sum(2);
-  const auto distances = centers.squared_distances(batch);
+  const auto distances = centers.squared_distances(batch, centers.squared_norms());
   RC_ASSERT(distances.scalar_type() == at::kDouble);
   const auto result = tensor_near(distances, expected, 1e-11);
   if (!result) RC_FAIL(result.message());
@@ -50,7 +50,8 @@ TEST_P(OrdersOfProducts, GiveTheFormedDistances) {
   const auto centers = orthogonal_centers(batch, K, R, 7);
   const auto expected =
       (test::dense(batch).unsqueeze(1) - formed(centers).unsqueeze(0)).square().sum(2);
-  EXPECT_TRUE(tensor_near(centers.squared_distances(batch), expected, 1e-12));
+  EXPECT_TRUE(
+      tensor_near(centers.squared_distances(batch, centers.squared_norms()), expected, 1e-12));
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -65,7 +66,8 @@ TEST(FactoredCenters, DistancesAreNeverNegative) {
   const auto batch = three_parameters(40, 1, 3, at::kFloat);
   FactorMeans update(batch, 40);
   update.add(batch, at::arange(40, at::kLong));
-  const auto distances = update.centers(nullptr).squared_distances(batch);
+  const auto centers = update.centers(nullptr);
+  const auto distances = centers.squared_distances(batch, centers.squared_norms());
   EXPECT_GE(distances.min().item<double>(), 0);
   EXPECT_LE(test::largest(distances.diagonal() / batch.squared_norms()), 1e-5);
 }

@@ -34,12 +34,19 @@ CASES = {
 }
 
 
+def positive(text: str) -> int:
+    """For argparse: a whole number >= 1."""
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
 def add_case_options(parser: argparse.ArgumentParser, model: str) -> None:
     """Options of every benchmark on a case; `model` is the default."""
     parser.add_argument("--model", choices=CASES, default=model)
     parser.add_argument("--data-dir", type=Path, help="the data set's folder (default: in ../shared/data beside the repository)")
-    parser.add_argument("--examples", type=int, help="images to take (default: 60000 of MNIST, 10000 of CIFAR-10)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--examples", type=positive, help="images to take (default: 60000 of MNIST, 10000 of CIFAR-10)")
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads())
 
 
 def load_case(options: argparse.Namespace, seed: int = 0) -> tuple[nn.Module, tuple[Tensor, Tensor]]:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 import gradist
 from gradist import _core
-from cases import CASES, add_case_options, load_case, plain_epoch, train
+from cases import CASES, add_case_options, load_case, plain_epoch, positive, train
 
 CLUSTERS = 128
 SWEEPS = 10
@@ -115,7 +115,7 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_case_options(parser, model="mlp")
     parser.add_argument("--steps", type=int, default=300, help="SGD steps before the first clustering, and from it to the next")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=positive, default=3)
     return parser.parse_args()
 
 

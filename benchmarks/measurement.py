@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 import gradist
-from cases import CASES, add_case_options, load_case, plain_epoch, train
+from cases import CASES, add_case_options, load_case, plain_epoch, positive, train
 
 ESTIMATORS = ["sg-b", "sg-2b", "svrg", "gc"]
 TARGETS = {"mlp": 2.6, "resnet8": 3.0}
@@ -35,7 +35,7 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_case_options(parser, model="mlp")
     parser.add_argument("--steps", type=int, default=300, help="SGD steps between the snapshot and the measurement")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=positive, default=5)
     return parser.parse_args()
 
 

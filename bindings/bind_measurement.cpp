@@ -91,13 +91,14 @@ void bind_clustering(py::module_& module) {
 
   module.def(
       "lloyd",
-      [](const py::object& source, int64_t clusters, int64_t iterations, const std::string& centers,
-         int64_t rank, const std::string& weighting, double fraction, int64_t minibatch,
-         double decay, const std::vector<std::string>& parameters, bool balanced,
+      [](const py::object& source, int64_t clusters, int64_t iterations, const std::string& start,
+         const std::string& centers, int64_t rank, const std::string& weighting, double fraction,
+         int64_t minibatch, double decay, const std::vector<std::string>& parameters, bool balanced,
          int64_t max_memory, uint64_t seed) {
         const LloydOptions options{.clusters = clusters,
                                    .iterations = iterations,
-                                   .steps = {.centers = center_by_name(centers),
+                                   .steps = {.start = start_by_name(start),
+                                             .centers = center_by_name(centers),
                                              .rank = rank,
                                              .weighting = weighting_by_name(weighting),
                                              .fraction = fraction,
@@ -111,9 +112,9 @@ void bind_clustering(py::module_& module) {
         });
       },
       py::arg("source"), py::kw_only(), py::arg("clusters"), py::arg("iterations"),
-      py::arg("centers"), py::arg("rank"), py::arg("weighting"), py::arg("fraction"),
-      py::arg("minibatch"), py::arg("decay"), py::arg("parameters"), py::arg("balanced"),
-      py::arg("max_memory"), py::arg("seed"));
+      py::arg("start"), py::arg("centers"), py::arg("rank"), py::arg("weighting"),
+      py::arg("fraction"), py::arg("minibatch"), py::arg("decay"), py::arg("parameters"),
+      py::arg("balanced"), py::arg("max_memory"), py::arg("seed"));
   py::class_<DescentMemory>(module, "DescentMemory")
       .def(py::init<>())
       .def(py::init<const DescentMemory&>(), py::arg("other"));

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gradist import _core
-from gradist.probe import Data, LossFunction, ModelSource, check_separable, unchanged
+from gradist.probe import Data, LossFunction, ModelSource, check_separable, fast_format, unchanged
 
 __all__ = ["Clustering", "cluster"]
 
@@ -105,8 +105,8 @@ def cluster(
     decay: float = 0.0,
     parameters: Sequence[str] = (),
     balanced: bool = False,
-    start: Clustering | None = None,
-    memory: float = 0.5,
+    start: Clustering | str | None = None,
+    memory: float = 2.0,
     seed: int = 0,
     max_memory: int = 0,
 ) -> Clustering:
@@ -132,7 +132,8 @@ def cluster(
         parameters: names of the parameters whose gradients are compared, with * and ? as in file names; one with ! in front
             leaves out what it matches. None: all. The objective and the guard are of all parameters in any case.
         balanced: clusters of equal size, whose variance never exceeds that of plain minibatches however stale they are.
-        start: clusters that "descent" begins at, such as those of an earlier iteration; without, a random partition.
+        start: clusters that "descent" begins at, such as those of an earlier iteration; without, a random partition. The first
+            centers of "lloyd" are single examples, "k-means++" (the default) ones far from each other, "random" any.
         memory: weight of the gradients where `start` was made, if "descent" made it: what lets clusters go stale more slowly.
         seed: of everything random.
         max_memory: bytes for the factors of a chunk of examples, for the sketches, and for the gradients of all examples in factors,
@@ -140,16 +141,19 @@ def cluster(
     """
     if method not in ("lloyd", "descent"):
         raise ValueError(f"method = {method!r}, must be one of 'lloyd', 'descent'")
-    if start is not None and method != "descent":
-        raise ValueError(f"start = {start!r}, must be None for method = {method!r}: only 'descent' begins at given clusters")
+    if isinstance(start, Clustering if method == "lloyd" else str):
+        rule = "'k-means++' or 'random' for method = 'lloyd'" if method == "lloyd" else "clusters for method = 'descent'"
+        raise ValueError(f"start = {start!r}, must be {rule}")
     source = ModelSource(model, loss_fn, data)
     for name, value, limit in (("k", k, source.examples), ("iterations", iterations, math.inf)):
         if not 1 <= value <= limit:
             raise ValueError(f"{name} = {value}, must be >= 1" + (f" and <= {limit}, the examples" if name == "k" else ""))
     with unchanged(source.layers):
         check_separable(source)
-        former = None if start is None else start._core
-        remembered = None if start is None else start._memory
+        source.format = fast_format(source)
+        given = start if isinstance(start, Clustering) else None
+        former = None if given is None else given._core
+        remembered = None if given is None else given._memory
         kept = _core.DescentMemory() if remembered is None else _core.DescentMemory(remembered)
         common: Any = {
             "clusters": k, "iterations": iterations, "parameters": list(parameters), "balanced": balanced,
@@ -160,8 +164,9 @@ def cluster(
                 made = _core.descent(source, **common, memory_weight=memory, start=former, memory=kept)
                 return Clustering._of(made, source.parameter_names, kept)
             made = _core.lloyd(
-                source, **common, centers=centers, rank=rank, weighting=weighting, fraction=fraction, minibatch=minibatch, decay=decay
-            )
+                source, **common, start="k-means++" if start is None else str(start), centers=centers, rank=rank, weighting=weighting, fraction=fraction,
+                minibatch=minibatch, decay=decay,
+            )  # fmt: skip
             return Clustering._of(made, source.parameter_names)
         except ValueError as error:
             if "gc-" not in str(error):

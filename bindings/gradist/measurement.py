@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gradist import _core
 from gradist.clustering import Clustering
-from gradist.probe import Data, LossFunction, ModelSource, check_separable, unchanged
+from gradist.probe import Data, LossFunction, ModelSource, check_separable, fast_format, unchanged
 
 __all__ = ["Measurement", "in_order", "measure"]
 
@@ -118,6 +118,7 @@ def measure(
     with unchanged(source.layers):
         if method != "sampled" or _needs_separate_examples(names, clustering):
             check_separable(source)
+            source.format = fast_format(source)
         measured = _core.measure(
             source,
             names,

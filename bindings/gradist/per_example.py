@@ -421,9 +421,9 @@ def gradient_norms(
 def _pass(source: ModelSource, setting: _Setting, examples: int) -> GradientNorms:
     """The first `examples` examples in chunks."""
     result = GradientNorms(source.parameter_names, setting.chunk)
-    with source.in_format(setting.format):
-        for begin in range(0, examples, setting.chunk):
-            result._add(source.reduced(begin, min(begin + setting.chunk, examples), choices))
+    source.format = setting.format
+    for begin in range(0, examples, setting.chunk):
+        result._add(source.reduced(begin, min(begin + setting.chunk, examples), choices))
     return result
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "apply_model",
     "check_separable",
     "data_of",
+    "fast_format",
     "is_random",
     "refuse_coupled",
     "refuse_random",
@@ -58,13 +59,20 @@ class ModelSource:
         self.layers = Layers(self.model)
         self.parameter_names, self.parameters = trainable(self.layers)
         self.coverage: dict[str, str] = {}
+        self.format = torch.contiguous_format
+        """In which inputs that are images [B, C, H, W] are given to the model."""
 
     def losses(self, indices: Tensor) -> Tensor:
         """f_i for the examples `indices` [B], by a plain forward pass."""
         return self._losses(take(self.inputs, indices), take(self.targets, indices), len(indices))
 
     def _losses(self, inputs: Any, targets: Any, examples: int) -> Tensor:
-        return self._checked(self.loss_fn(apply_model(self.model, inputs), targets), examples)
+        return self._checked(self.loss_fn(apply_model(self.model, self._in_format(inputs)), targets), examples)
+
+    def _in_format(self, inputs: Any) -> Any:
+        if self.format == torch.contiguous_format:
+            return inputs
+        return _mapped(inputs, lambda tensor: tensor.to(memory_format=self.format) if _is_image(tensor) else tensor)
 
     @staticmethod
     def _checked(losses: Any, examples: int) -> Tensor:
@@ -100,7 +108,7 @@ class ModelSource:
 
         with torch.enable_grad():
             tape = new_tape()
-            outputs = recorded_output(self.layers, tape, inputs)
+            outputs = recorded_output(self.layers, tape, self._in_format(inputs))
             if outputs is not None:
                 losses = self._checked(self.loss_fn(outputs, targets), end - begin)
             else:
@@ -108,17 +116,6 @@ class ModelSource:
                 with recorded(self.layers, tape):
                     losses = self._losses(inputs, targets, end - begin)
             return tape.backward_reduced(losses, self.parameters, lambda i: self.losses(torch.tensor([begin + i]))[0])
-
-    @contextlib.contextmanager
-    def in_format(self, memory_format: torch.memory_format) -> Iterator[None]:
-        """Within, inputs that are images [B, C, H, W] lie in memory in this format."""
-        inputs = self.inputs
-        if memory_format != torch.contiguous_format:
-            self.inputs = _mapped(inputs, lambda tensor: _in_format(tensor, memory_format))
-        try:
-            yield
-        finally:
-            self.inputs = inputs
 
     def bytes_an_example(self) -> int:
         """Memory of one example's factors in a pass, with the copies the pass makes of them."""
@@ -205,6 +202,26 @@ def check_separable(source: ModelSource) -> None:
     _check_alone_as_in_batch(source)
 
 
+def fast_format(source: ModelSource) -> torch.memory_format:
+    """The memory format of images that 2-d convolutions in float32 on the CPU are faster in, if this model has any and takes it.
+
+    Known without timing, for the same call must give the same bits.
+    """
+    images = any(_is_image(each) for each in tensors_in(source.inputs))
+    convolves = any(isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) for _, layer in source.layers.named)
+    fits = all(each.dtype == torch.float32 and each.is_cpu for each in source.parameters)
+    if not (images and convolves and fits):
+        return torch.contiguous_format
+    former, source.format = source.format, torch.channels_last
+    try:
+        source.gradients(torch.arange(min(2, source.examples)))
+    except RuntimeError:  # such as view() of what does not lie in memory like that
+        return torch.contiguous_format
+    finally:
+        source.format = former
+    return torch.channels_last
+
+
 # ---- layers
 
 _WAYS_OUT = (
@@ -260,9 +277,8 @@ def _mapped(values: Any, function: Callable[[Tensor], Tensor]) -> Any:
     return [_mapped(each, function) for each in values]
 
 
-def _in_format(tensor: Tensor, memory_format: torch.memory_format) -> Tensor:
-    image = tensor.dim() == 4 and tensor.is_floating_point()
-    return tensor.to(memory_format=memory_format) if image else tensor  # contiguous() leaves one channel as it is
+def _is_image(tensor: Tensor) -> bool:
+    return tensor.dim() == 4 and tensor.is_floating_point()
 
 
 def apply_model(model: nn.Module, inputs: Any) -> Any:

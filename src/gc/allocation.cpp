@@ -1,5 +1,7 @@
 #include "gc/allocation.h"
 
+#include "choice.h"
+
 #include <c10/util/Exception.h>
 
 #include <algorithm>
@@ -30,11 +32,7 @@ const std::vector<std::string>& allocation_names() {
 }
 
 Allocation allocation_by_name(const std::string& name) {
-  const auto& names = allocation_names();
-  const auto found = std::find(names.begin(), names.end(), name);
-  TORCH_CHECK_VALUE(found != names.end(), "allocation = ", name,
-                    ", must be one of proportional|equal|neyman");
-  return static_cast<Allocation>(found - names.begin());
+  return choice_by_name<Allocation>("allocation", allocation_names(), name);
 }
 
 std::vector<int64_t> allocate(Allocation allocation, const std::vector<int64_t>& sizes,

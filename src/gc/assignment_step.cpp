@@ -1,8 +1,9 @@
 #include "gc/assignment_step.h"
 
+#include "choice.h"
+
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
-#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <limits>
@@ -15,11 +16,7 @@ const std::vector<std::string>& weighting_names() {
 }
 
 Weighting weighting_by_name(const std::string& name) {
-  const auto& names = weighting_names();
-  const auto found = std::find(names.begin(), names.end(), name);
-  TORCH_CHECK_VALUE(found != names.end(), "gc-weighting = ", name,
-                    ": must be one of running, fixed, none");
-  return static_cast<Weighting>(found - names.begin());
+  return choice_by_name<Weighting>("gc-weighting", weighting_names(), name);
 }
 
 AssignedExamples::AssignedExamples(int64_t examples, int64_t clusters)

@@ -22,7 +22,7 @@ struct DescentOptions {
   int64_t draws = 0;        ///< b = sum_k b_k the clusters are meant for; 0: K
   bool balanced = false;    ///< sizes of N / K each (in proportion to whole draws where K < b)
   bool replacement = true;  ///< how those draws are made; the guard compares with SG-B drawn alike
-  double memory = 0.5;      ///< w >= 0, weight of the gradients at the former refresh while its
+  double memory = 2;        ///< w >= 0, weight of the gradients at the former refresh while its
                             ///< clusters are worth something
   std::vector<std::string> parameters = {};  ///< patterns (partial_source.h) of those compared; all
   int64_t max_memory = 0;  ///< bytes for a chunk (0: 256 MiB), for the sketches (0: 1 GiB), and for

@@ -1,5 +1,6 @@
 #include "gc/lloyd.h"
 
+#include "choice.h"
 #include "gc/center_update.h"
 #include "gc/guard.h"
 #include "gc/kmeans_plus_plus.h"
@@ -118,17 +119,18 @@ class Lloyd {
     return source_.gradients(indices);
   }
 
-  /// Centers that are the gradients of single examples (by factors exact for S = 1), spread by
-  /// k-means++. They stand for no example: the first U step forgets them.
+  /// Centers that are the gradients of single examples (by factors exact for S = 1). They stand for
+  /// no example: the first U step forgets them.
   FactoredCenters start(at::Generator& generator) {
     const auto seeds =
         std::min(source_.examples(), std::max(kMinSeeds, kSeedsPerCluster * options_.clusters));
     const auto sample = random_order(source_.examples(), generator).slice(0, 0, seeds);
+    const auto all = at::arange(options_.clusters, at::kLong);
     const auto picks =
-        at::tensor(kmeans_plus_plus(gram(sample), options_.clusters, generator), at::kLong);
-    auto centers =
-        centers_of(sample.index_select(0, picks), at::arange(options_.clusters, at::kLong),
-                   options_.clusters, nullptr, 0);
+        steps_.start == Start::kRandom
+            ? all
+            : at::tensor(kmeans_plus_plus(gram(sample), options_.clusters, generator), at::kLong);
+    auto centers = centers_of(sample.index_select(0, picks), all, options_.clusters, nullptr, 0);
     centers.weights.zero_();
     return centers;
   }
@@ -285,10 +287,16 @@ const std::vector<std::string>& center_names() {
 }
 
 CenterKind center_by_name(const std::string& name) {
-  const auto& names = center_names();
-  const auto found = std::find(names.begin(), names.end(), name);
-  TORCH_CHECK_VALUE(found != names.end(), "gc-centers = ", name, ": must be one of factors, svd");
-  return static_cast<CenterKind>(found - names.begin());
+  return choice_by_name<CenterKind>("gc-centers", center_names(), name);
+}
+
+const std::vector<std::string>& start_names() {
+  static const std::vector<std::string> names = {"k-means++", "random"};
+  return names;
+}
+
+Start start_by_name(const std::string& name) {
+  return choice_by_name<Start>("gc-start", start_names(), name);
 }
 
 void validate(const LloydSteps& steps) {

@@ -22,9 +22,20 @@ enum class CenterKind {
 const std::vector<std::string>& center_names();
 CenterKind center_by_name(const std::string& name);
 
+/// Which single examples the first centers are, of a random part of them.
+enum class Start {
+  kPlusPlus,  ///< far from each other: k-means++ [Arthur07]
+  kRandom,
+};
+
+/// "k-means++", "random".
+const std::vector<std::string>& start_names();
+Start start_by_name(const std::string& name);
+
 /// How the A and U steps are made; the defaults are Algorithms 1-3 of [Faghri20] with the rules of
 /// LloydOptions.
 struct LloydSteps {
+  Start start = Start::kPlusPlus;
   CenterKind centers = CenterKind::kFactors;
   int64_t rank = 1;  ///< of kSvd's centers, for each parameter; beyond min(I, O) it is exact
   Weighting weighting = Weighting::kRunning;  ///< in every A step but the first, which has none
@@ -43,7 +54,7 @@ void validate(const LloydSteps& steps);
 ///
 /// As printed the A step collapses, since the smallest cluster wins every example
 /// (docs/gradient-clustering.md). Hence:
-///  - The start is k-means++ [Arthur07] on a random subset, and the first A step is unweighted.
+///  - The first centers are single examples, and the first A step is unweighted.
 ///  - Example i's cost of cluster k is (N_k + 1) ||g_i - C_k||^2 with N_k counted without i and
 ///    kept current while the A step goes through the examples (Weighting::kRunning).
 ///  - Before an A step, a cluster smaller than N / (16 K) takes the far half of the most scattered

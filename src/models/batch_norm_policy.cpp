@@ -1,9 +1,6 @@
 #include "models/batch_norm_policy.h"
 
-#include <c10/util/Exception.h>
-#include <c10/util/StringUtil.h>
-
-#include <algorithm>
+#include "choice.h"
 
 namespace gradist {
 
@@ -13,11 +10,7 @@ const std::vector<std::string>& batch_norm_policy_names() {
 }
 
 BatchNormPolicy batch_norm_policy_by_name(const std::string& name) {
-  const auto& names = batch_norm_policy_names();
-  const auto found = std::ranges::find(names, name);
-  TORCH_CHECK_VALUE(found != names.end(), "batch-norm = ", name, ", must be one of ",
-                    c10::Join(", ", names));
-  return static_cast<BatchNormPolicy>(found - names.begin());
+  return choice_by_name<BatchNormPolicy>("batch-norm", batch_norm_policy_names(), name);
 }
 
 }  // namespace gradist

@@ -1,6 +1,6 @@
 #include "rf/estimator_state.h"
 
-#include <c10/util/Exception.h>
+#include "choice.h"
 
 #include <algorithm>
 #include <cmath>
@@ -31,11 +31,7 @@ const std::vector<std::string>& estimator_names() {
 }
 
 EstimatorKind estimator_by_name(const std::string& name) {
-  const auto& names = estimator_names();
-  const auto found = std::find(names.begin(), names.end(), name);
-  TORCH_CHECK_VALUE(found != names.end(), "estimator = ", name,
-                    ", must be one of sg-b|sg-2b|svrg|gc|gc-descent|sg-importance");
-  return static_cast<EstimatorKind>(found - names.begin());
+  return choice_by_name<EstimatorKind>("estimator", estimator_names(), name);
 }
 
 template <class T>

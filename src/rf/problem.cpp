@@ -1,8 +1,7 @@
 #include "rf/problem.h"
 
+#include "choice.h"
 #include "rf/kernels.h"
-
-#include <c10/util/Exception.h>
 
 #include <cmath>
 
@@ -14,9 +13,7 @@ const std::vector<std::string>& loss_names() {
 }
 
 Loss loss_by_name(const std::string& name) {
-  TORCH_CHECK_VALUE(name == "cross-entropy" || name == "squared", "loss = ", name,
-                    ", must be one of cross-entropy|squared");
-  return name == "squared" ? Loss::kSquared : Loss::kCrossEntropy;
+  return choice_by_name<Loss>("loss", loss_names(), name);
 }
 
 double loss_value(Loss loss, double z, double y) {

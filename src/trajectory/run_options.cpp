@@ -271,7 +271,8 @@ EstimatorOptions estimator_options(const RunOptions& options) {
   estimator.balanced = options.balanced;
   estimator.gc_iterations = options.gc_iterations;
   estimator.gc_memory = options.gc_memory;
-  estimator.gc_steps = {.centers = center_by_name(options.gc_centers),
+  estimator.gc_steps = {.start = start_by_name(options.gc_start),
+                        .centers = center_by_name(options.gc_centers),
                         .rank = options.gc_rank,
                         .weighting = weighting_by_name(options.gc_weighting),
                         .fraction = options.gc_fraction,

@@ -66,12 +66,13 @@ struct RunOptions {
   int64_t gc_iterations = 10;
   std::string gc_centers = "factors";
   int64_t gc_rank = 1;
+  std::string gc_start = "k-means++";
   std::string gc_weighting = "running";
   double gc_fraction = 1;
   int64_t gc_minibatch = 0;
   double gc_decay = 0;
   std::vector<std::string> gc_parameters;
-  double gc_memory = 0.5;
+  double gc_memory = 2;
   double importance_mix = 0.25;
 
   int64_t log_every = 50;
@@ -235,6 +236,8 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
         self.gc_centers, one_of(center_names()));
   visit({"gc-rank", "rank of centers by SVD, for each parameter", estimators}, self.gc_rank,
         at_least<int64_t>(1));
+  visit({"gc-start", "gc's first centers: single examples, far from each other or any", estimators},
+        self.gc_start, one_of(start_names()));
   visit({"gc-weighting",
          "cluster sizes in gc's assignments: running, as last counted (the paper's), or left out",
          estimators},
@@ -290,8 +293,8 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
   visit({"seed", "of everything random", run}, self.seed, anything<uint64_t>());
   visit({"device", "where the network lives", run}, self.device, one_of({"cpu", "cuda"}));
   visit({"threads", "CPU threads; 0: by problem size", run}, self.threads, at_least<int64_t>(0));
-  visit({"max-memory", "bytes for the factors of a chunk, such as 2G; 0: 1G", run}, self.max_memory,
-        default_or_at_least(ByteSize{int64_t{1} << 20}));
+  visit({"max-memory", "bytes for the factors of a chunk, such as 2G; 0: 256M", run},
+        self.max_memory, default_or_at_least(ByteSize{int64_t{1} << 20}));
   visit({"out", "trace to write (HDF5); empty: none", run}, self.out, anything<std::string>());
   visit({"overwrite", "replace an existing trace", run}, self.overwrite, anything<bool>());
 }

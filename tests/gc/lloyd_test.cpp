@@ -188,9 +188,11 @@ DenseTwin dense_lloyd(const at::Tensor& G, const LloydOptions& options, at::Gene
   const auto N = G.size(0), K = options.clusters;
   const auto shuffled = [&] { return at::randperm(N, generator, at::dtype(at::kLong)); };
   const auto seeds = G.index_select(0, shuffled().slice(0, 0, std::max<int64_t>(1024, 8 * K)));
-  const auto picks =
-      at::tensor(kmeans_plus_plus(at::mm(seeds, seeds.t()), K, generator), at::kLong);
-  auto centers = seeds.index_select(0, picks);
+  auto centers = seeds.slice(0, 0, K).clone();
+  if (options.steps.start == Start::kPlusPlus) {
+    const auto picks = kmeans_plus_plus(at::mm(seeds, seeds.t()), K, generator);
+    centers = seeds.index_select(0, at::tensor(picks, at::kLong));
+  }
   auto behind = at::zeros({K}, at::kDouble);
   auto assignments = at::full({N}, -1, at::kLong);
   auto distances = at::zeros({N}, at::kDouble);
@@ -290,7 +292,8 @@ TEST_P(StepsOfLloyd, WithCentersOfFullRankAreEquations3And4) {
 INSTANTIATE_TEST_SUITE_P(
     Options, StepsOfLloyd,
     ::testing::Values(
-        StepsCase{"running", {}}, StepsCase{"fixed", {.weighting = Weighting::kFixed}},
+        StepsCase{"running", {}}, StepsCase{"random_start", {.start = Start::kRandom}},
+        StepsCase{"fixed", {.weighting = Weighting::kFixed}},
         StepsCase{"none", {.weighting = Weighting::kNone}}, StepsCase{"a_part", {.fraction = 0.4}},
         StepsCase{"a_part_with_decay", {.fraction = 0.4, .decay = 0.5}},
         StepsCase{"decay", {.decay = 0.9}},

@@ -1,4 +1,5 @@
 import math
+import re
 
 import models
 import numpy as np
@@ -51,9 +52,9 @@ def test_same_seed_same_clusters():
         ({"k": 100}, "k = 100"),
         ({"iterations": 0}, "iterations = 0"),
         ({"method": "descend"}, "'lloyd'"),
-        ({"centers": "means"}, "^centers = means: must be one of factors, svd$"),
+        ({"centers": "means"}, "^centers = means, must be one of factors, svd$"),
         ({"rank": 2}, "^rank = 2: must be 1 where centers = factors$"),
-        ({"weighting": "some"}, "^weighting = some: must be one of running, fixed, none$"),
+        ({"weighting": "some"}, "^weighting = some, must be one of running, fixed, none$"),
         ({"fraction": 0}, "^fraction = 0: must lie in"),
         ({"minibatch": -1}, "^minibatch = -1: must be >= 0$"),
         ({"decay": 2}, "^decay = 2: must lie in"),
@@ -101,11 +102,26 @@ def test_descent_remembers_the_gradients_where_its_start_was_made():
     assert third.history[0] == pytest.approx(first.objective, rel=1e-9)
 
 
-def test_start_is_for_the_descent():
+@pytest.mark.parametrize(
+    ("method", "start", "rule"),
+    [
+        ("lloyd", gradist.Clustering([0, 1] * 40), "must be 'k-means++' or 'random' for method = 'lloyd'"),
+        ("lloyd", "far", "start = far, must be one of k-means++, random"),
+        ("descent", "random", "start = 'random', must be clusters for method = 'descent'"),
+    ],
+)
+def test_what_a_method_cannot_start_from_is_refused(method, start, rule):
     model, inputs, targets = models.make("mlp", examples=80)
-    first = gradist.Clustering([0, 1] * 40)
-    with pytest.raises(ValueError, match="only 'descent'"):
-        gradist.cluster(model, LOSS, (inputs, targets), k=8, method="lloyd", start=first)
+    with pytest.raises(ValueError, match=re.escape(rule)):
+        gradist.cluster(model, LOSS, (inputs, targets), k=8, method=method, start=start)
+
+
+def test_lloyd_from_random_examples_is_no_worse_than_sg_b():
+    model, inputs, targets = models.make("mlp", examples=80)
+    far, any_ = (gradist.cluster(model, LOSS, (inputs, targets), k=8, start=start) for start in ("k-means++", "random"))
+    assert not torch.equal(far.assignments, any_.assignments)
+    m = gradist.measure(model, LOSS, (inputs, targets), estimators=["sg-b", "gc"], batch_size=8, clustering=any_)
+    assert m["gc"].average_variance <= m["sg-b"].average_variance
 
 
 @pytest.mark.parametrize("method", ["lloyd", "descent"])

@@ -107,6 +107,36 @@ def test_unused_and_frozen_parameters():
     assert "0.weight" not in m.coverage
 
 
+class Images(nn.Module):
+    """A convolutional network that notes in which memory format its images come."""
+
+    def __init__(self, viewed=False):
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolution, self.last = nn.Conv2d(3, 4, 3), nn.Linear(64, 3)
+        self.viewed, self.channels_last = viewed, []
+
+    def forward(self, x):
+        self.channels_last.append(x.is_contiguous(memory_format=torch.channels_last))
+        if self.viewed:
+            x = x.view(len(x), -1).view(-1, 3, 6, 6)  # refuses images with the channels last
+        return self.last(self.convolution(x).relu().flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "viewed", "last"), [(torch.float32, False, True), (torch.float32, True, False), (torch.float64, False, False)]
+)
+def test_images_come_with_the_channels_last_where_that_is_fast_and_the_model_takes_it(dtype, viewed, last):
+    model = Images(viewed).to(dtype)
+    inputs = torch.randn(24, 3, 6, 6, generator=torch.Generator().manual_seed(1), dtype=dtype)
+    targets = torch.arange(24) % 3
+    measured = gradist.measure(model, LOSS, (inputs, targets), estimators=["sg-b"], batch_size=BATCH_SIZE)
+    assert model.channels_last[-1] == last
+    expected = one_by_one.uniform(one_by_one.gradients(model.double(), LOSS, inputs.double(), targets), BATCH_SIZE, True)
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-10
+    assert measured["sg-b"].average_variance == pytest.approx(expected["average_variance"], rel=tolerance)
+
+
 def test_same_seed_same_numbers_and_another_seed_others():
     model, inputs, targets = models.make("mlp", examples=60)
     options = {"estimators": ["sg-b", "gc"], "batch_size": BATCH_SIZE, "method": "sampled", "draws": 5}

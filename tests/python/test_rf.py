@@ -158,7 +158,7 @@ def test_clusters_made_here_are_no_worse_than_sg_b():
         ({"batch_size": 41}, "batch_size = 41, must lie in [1, 40], the number of examples"),
         ({"labels": np.zeros(40)}, "labels, must be -1 or +1"),
         ({"weight": np.zeros(3)}, "readout of 3 weights and 1 biases, must have 5 and 1"),
-        ({"estimator": "adam"}, "estimator = adam, must be one of sg-b|sg-2b|svrg|gc|gc-descent|sg-importance"),
+        ({"estimator": "adam"}, "estimator = adam, must be one of sg-b, sg-2b, svrg, gc, gc-descent, sg-importance"),
         ({"weight": np.zeros((2, 5)), "bias": [0, 0], "loss": "squared"}, "loss = squared, must be cross-entropy"),
         ({"estimator": "sg-importance", "probabilities": np.ones(40)}, "probabilities, must be 40 numbers > 0 whose sum is 1"),
         ({"estimator": "gc", "assignments": -np.ones(40, int)}, "clusters, must be numbers in [0, 40)"),

@@ -37,7 +37,7 @@ def test_options_may_be_numpy_and_torch_values():
 
 def test_steps_of_gc_are_options_of_a_run():
     options = {
-        "gc_centers": "svd", "gc_rank": 2, "gc_weighting": "none", "gc_fraction": 0.5, "gc_minibatch": 32, "gc_decay": 0.9,
+        "gc_start": "random", "gc_centers": "svd", "gc_rank": 2, "gc_weighting": "none", "gc_fraction": 0.5, "gc_minibatch": 32, "gc_decay": 0.9,
         "gc_parameters": ["layer*", "!*.bias"],
     }  # fmt: skip
     first, plain = gradist.run(**SMALL_RUN | options), gradist.run(**SMALL_RUN)
@@ -150,6 +150,7 @@ def test_a_preset_and_a_config_file_come_before_options(tmp_path):
         ({"data": "mnist", "data_dir": "nowhere"}, "nowhere"),
         ({"seed": None}, "seed = None"),
         ({"gc_rank": 2}, "gc_rank = 2: must be 1 where gc-centers = factors"),
+        ({"gc_start": "far"}, "gc_start = far, must be one of k-means++|random"),
         ({"gc_weighting": "some"}, "gc_weighting = some, must be one of running|fixed|none"),
         ({"gc_parameters": ["conv*"]}, "gc_parameters = conv*: must match a parameter, such as "),
         ({"config": "nowhere.toml"}, "nowhere.toml"),

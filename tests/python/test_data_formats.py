@@ -22,6 +22,11 @@ def hashes(**options):
         return trace.trajectory["parameter_hash"].tolist(), trace["gc"].average_variance.tolist(), trace.trajectory["test_loss"].tolist()
 
 
+def losses_of(**options):
+    with gradist.run(**RUN, **options) as trace:
+        return [*trace.trajectory["train_loss"], *trace.trajectory["test_loss"]]
+
+
 def refusal(**options):
     with pytest.raises(ValueError) as error:
         gradist.run(**RUN, **options)
@@ -170,6 +175,19 @@ def test_images_are_what_pillow_sees(modes, mode, ending, tmp_path):
     torch.testing.assert_close(test[0].double(), by_pillow(tmp_path, "val", mode), atol=atol, rtol=1e-6)
     assert train[1].tolist() == [0] * 5 + [1] * 5
     assert test[1].tolist() == [0, 0, 1, 1]
+
+
+def test_an_image_folder_runs_as_its_images_in_hdf5_do_with_noise_too(tmp_path):
+    root = write_folder(tmp_path / "images", test="test")
+    with h5py.File(tmp_path / "images.h5", "w") as file:
+        for part, (inputs, targets) in zip(("train", "test"), gradist.load_data("image-folder", root, standardize=False), strict=True):
+            file[f"{part}/inputs"] = (inputs * 255).round().numpy().astype("u1")
+            file[f"{part}/targets"] = targets.numpy()
+    for noise in ({}, {"label_smoothing": 0.1}, {"label_corruption": 0.2}, {"duplicates": "2,0.3"}):
+        losses = [losses_of(data="image-folder", data_dir=str(root), **given) for given in (noise, {})]
+        # Bytes and floats are standardised by sums of different rounding.
+        np.testing.assert_allclose(losses[0], losses_of(data="hdf5", data_dir=str(tmp_path / "images.h5"), **noise), rtol=1e-4)
+        assert bool(noise) == (losses[0] != losses[1])
 
 
 def test_image_folder_mistakes_name_the_file_and_the_rule(tmp_path):

@@ -200,7 +200,7 @@ TEST(NoiseOptions, AreTestedOnEveryKindOfData) {
   std::vector<std::string> tested;
   for (const Kind& kind : kinds_with_classes()) tested.push_back(kind.data);
   tested.emplace_back("year-prediction-msd");  // csv's numbers under a name, of 463,715 songs
-  tested.emplace_back("image-folder");         // after its reader the same as cifar10: stored bytes
+  tested.emplace_back("image-folder");         // against hdf5 in tests/python/test_data_formats.py
   tested.emplace_back("hdf5");                 // after its reader the same as csv
   EXPECT_THAT(tested, ::testing::UnorderedElementsAreArray(data_names()));
 }

@@ -106,7 +106,7 @@ def cluster(
     parameters: Sequence[str] = (),
     balanced: bool = False,
     start: Clustering | str | None = None,
-    memory: float = 2.0,
+    memory: float = 4.0,
     seed: int = 0,
     max_memory: int = 0,
 ) -> Clustering:

@@ -100,11 +100,11 @@ class DescentRun {
     return now + remembered * weight_of(*products_of_gram(now, former->clusters()), *former);
   }
 
-  /// Of the products where the former clusters were made: gc-memory (1 - r)^2 for the r that is
+  /// Of the products where the former clusters were made: gc-memory (1 - r)^4 for the r that is
   /// left now of the variance of random clusters.
   double weight_of(ClusterProducts& now, const Clustering& former) const {
     const auto gain = 1 - objective_over_random(now, former.assignments(), former.clusters());
-    return options_.memory * gain * gain;
+    return options_.memory * std::pow(gain, 4);
   }
 
   /// Sketches from memory where they fit into it, else made anew for each block.

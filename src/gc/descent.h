@@ -22,7 +22,7 @@ struct DescentOptions {
   int64_t draws = 0;        ///< b = sum_k b_k the clusters are meant for; 0: K
   bool balanced = false;    ///< sizes of N / K each (in proportion to whole draws where K < b)
   bool replacement = true;  ///< how those draws are made; the guard compares with SG-B drawn alike
-  double memory = 2;        ///< w >= 0, weight of the gradients at the former refresh while its
+  double memory = 4;        ///< w >= 0, weight of the gradients at the former refresh while its
                             ///< clusters are worth something
   std::vector<std::string> parameters = {};  ///< patterns (partial_source.h) of those compared; all
   int64_t max_memory = 0;  ///< bytes for a chunk (0: 256 MiB), for the sketches (0: 1 GiB), and for
@@ -41,7 +41,7 @@ struct DescentMemory {
 /// sketches and one for the guard, and where N sketches do not fit either, one for each sweep.
 /// Single-example gradients spent are added to `evaluations` where it is given.
 ///
-/// With a `memory` that a former descent has filled, the moves lower J + w (1 - r)^2 J~, where J~
+/// With a `memory` that a former descent has filled, the moves lower J + w (1 - r)^4 J~, where J~
 /// is the objective of the gradients there, and r the J that the `former` clusters have now, as the
 /// moves see it, over that of random clusters of equal size (at most 1). Pairs that were alike at
 /// both times are likely to stay so until the next refresh, and clusters go stale more slowly;

@@ -72,7 +72,7 @@ struct RunOptions {
   int64_t gc_minibatch = 0;
   double gc_decay = 0;
   std::vector<std::string> gc_parameters;
-  double gc_memory = 2;
+  double gc_memory = 4;
   double importance_mix = 0.25;
 
   int64_t log_every = 50;

@@ -164,8 +164,8 @@ def cluster(
                 made = _core.descent(source, **common, memory_weight=memory, start=former, memory=kept)
                 return Clustering._of(made, source.parameter_names, kept)
             made = _core.lloyd(
-                source, **common, start="k-means++" if start is None else str(start), centers=centers, rank=rank, weighting=weighting, fraction=fraction,
-                minibatch=minibatch, decay=decay,
+                source, **common, start="k-means++" if start is None else str(start), centers=centers, rank=rank, weighting=weighting,
+                fraction=fraction, minibatch=minibatch, decay=decay,
             )  # fmt: skip
             return Clustering._of(made, source.parameter_names)
         except ValueError as error:

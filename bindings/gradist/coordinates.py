@@ -71,10 +71,12 @@ def per_coordinate(
     source = ModelSource(model, loss_fn, data)
     if not 1 <= batch_size <= source.examples:
         raise ValueError(f"batch_size = {batch_size}, must lie in [1, {source.examples}], the number of examples")
+    before = None if snapshot is None else _source_at(snapshot, source)
     with unchanged(source.layers):
         check_separable(source)
         source.format = fast_format(source)
-        before = None if snapshot is None else _source_at(snapshot, source)
+        if before is not None:
+            before.format = source.format
         plain, differences = _Spread(source), _Spread(source)
         for indices in _chunks(source):
             gradients = _formed(source, indices)
@@ -129,7 +131,6 @@ def _source_at(snapshot: Mapping[str, Tensor], source: ModelSource) -> ModelSour
     """The same model at the snapshot's trainable parameters; frozen ones and buffers are the present ones."""
     values = in_order(snapshot, source)
     other = ModelSource(copy.deepcopy(source.model), source.loss_fn, (source.inputs, source.targets))
-    other.format = source.format
     with torch.no_grad():
         for parameter, value in zip(other.parameters, values, strict=True):
             parameter.copy_(value)

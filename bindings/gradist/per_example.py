@@ -447,7 +447,7 @@ def _fastest(source: ModelSource, limit: int, chunk: int) -> _Setting:
     if key not in known:
         best = _Setting(min(chunk or source.examples, limit))
         least = _seconds(source, best, math.inf)
-        if any(each.dim() == 4 and each.is_floating_point() for each in tensors_in(source.inputs)):
+        if source.has_images():
             tried = replace(best, format=torch.channels_last)
             taken = _seconds(source, tried, least)
             best, least = (tried, taken) if taken < least else (best, least)

@@ -62,6 +62,10 @@ class ModelSource:
         self.format = torch.contiguous_format
         """In which inputs that are images [B, C, H, W] are given to the model."""
 
+    def has_images(self) -> bool:
+        """Whether inputs are images, to which `format` applies."""
+        return any(_is_image(each) for each in tensors_in(self.inputs))
+
     def losses(self, indices: Tensor) -> Tensor:
         """f_i for the examples `indices` [B], by a plain forward pass."""
         return self._losses(take(self.inputs, indices), take(self.targets, indices), len(indices))
@@ -207,10 +211,9 @@ def fast_format(source: ModelSource) -> torch.memory_format:
 
     Known without timing, for the same call must give the same bits.
     """
-    images = any(_is_image(each) for each in tensors_in(source.inputs))
     convolves = any(isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) for _, layer in source.layers.named)
     fits = all(each.dtype == torch.float32 and each.is_cpu for each in source.parameters)
-    if not (images and convolves and fits):
+    if not (source.has_images() and convolves and fits):
         return torch.contiguous_format
     former, source.format = source.format, torch.channels_last
     try:

@@ -83,13 +83,22 @@ def trace_of(title: str, run: dict[str, Any], options: argparse.Namespace) -> gr
     return gradist.open(file)
 
 
+def names_within(group: h5py.Group) -> list[str]:
+    """All groups and datasets in the order they were made, which is that of estimators and parameters; `visit` sorts them by name."""
+    names: list[str] = []
+    for name, each in group.items():
+        names.append(name)
+        if isinstance(each, h5py.Group):
+            names += [f"{name}/{within}" for within in names_within(each)]
+    return names
+
+
 def copy_without_assignments(trace: Path, copy: Path) -> None:
     """All of a trace but the clusters of single examples and the folders of the run, with the axes of every dataset."""
-    kept: list[str] = []
     with h5py.File(trace) as old, h5py.File(copy, "w", track_order=True) as new:
         config = re.sub(r'^(data-dir|out) = ".*/(?=[^/]+"$)', r'\1 = "', str(old.attrs["config"]), flags=re.MULTILINE)
         new.attrs.update({**old.attrs, "config": config})
-        old.visit(lambda name: kept.append(name) if name.rsplit("/")[-1] not in ("assignments", "example") else None)
+        kept = [name for name in names_within(old) if name.rsplit("/")[-1] not in ("assignments", "example")]
         for name in kept:
             if isinstance(old[name], h5py.Group):
                 new.create_group(name, track_order=True)  # as the library's reader asks for

@@ -50,7 +50,6 @@ _GRAY = "#555555"
 _MAX_PANELS = 12
 _MAX_BANDS = 10
 _MAX_WAYS = 8  # curves of different distance from a snapshot
-_NARROW = 40  # a log axis with a smaller ratio of its ends is labelled between decades
 
 _STYLE: Any = {
     "font.family": "sans-serif",
@@ -475,14 +474,15 @@ def _common_labels(figure: Figure, panels: Sequence[Axes], columns: int, y_label
 
 
 def _log_scale(axes: Axes, values: Iterable[Array]) -> None:
-    """A log axis where there is something positive to show; labels at decades, or between them when there are few."""
+    """A log axis where there is something positive to show; labels at decades, or between them when there are fewer than two."""
     seen = np.concatenate([np.ravel(each) for each in values])
     seen = seen[np.isfinite(seen) & (seen > 0)]
     if len(seen) == 0:
         return
     axes.set_yscale("log")
     axes.yaxis.set_minor_formatter(NullFormatter())
-    if seen.max() / seen.min() < _NARROW:
+    decades = np.floor(np.log10(seen.max())) - np.ceil(np.log10(seen.min())) + 1
+    if decades < 2:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7) if seen.max() / seen.min() < 10 else (1, 2, 5)))
         if seen.max() < 1e-3:
             axes.yaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf)))

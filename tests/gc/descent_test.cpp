@@ -9,6 +9,7 @@
 
 #include <ATen/ATen.h>
 
+#include <cmath>
 #include <string>
 
 namespace gradist {
@@ -133,7 +134,7 @@ std::vector<double> objectives_by_signs(const at::Tensor& y, const at::Tensor& z
   return result;
 }
 
-// With a memory, history is J + w (1 - r)^2 J~ of the clusters it ends at: now, and where the
+// With a memory, history is J + w (1 - r)^4 J~ of the clusters it ends at: now, and where the
 // memory was filled. Of sketches it is that of a sum with random signs, which has it as its mean.
 TEST(Descent, LowersTheObjectivesOfNowAndOfTheFormerRefresh) {
   for (const int64_t examples : {int64_t{60}, kMany}) {
@@ -142,7 +143,7 @@ TEST(Descent, LowersTheObjectivesOfNowAndOfTheFormerRefresh) {
     const auto former_rows = source.oracle();
     DescentMemory memory;
     auto generator = generator_of(16);
-    const DescentOptions options{.clusters = 5, .sweeps = 6, .memory = 1.4};
+    const DescentOptions options{.clusters = 5, .sweeps = 6, .memory = 140};
     const auto first = descent(source, options, nullptr, generator, nullptr, &memory);
     EXPECT_TRUE(near(first.history.back(), exact(source, first), 1e-10));
     source.move(0.5, 17);
@@ -152,7 +153,8 @@ TEST(Descent, LowersTheObjectivesOfNowAndOfTheFormerRefresh) {
     ASSERT_LT(r, 0.95);
     const auto second = descent(source, options, &first, generator, nullptr, &memory);
     const auto former = test::dense_objective(former_rows, second.assignments(), second.clusters());
-    const auto weight = 1.4 * (1 - r) * (1 - r);
+    const auto weight = 140 * std::pow(1 - r, 4);
+    ASSERT_GT(weight, 0.1);  // less is left out
     const auto both = exact(source, second) + weight * former;
     if (examples == kMany) {
       // Six numbers a gradient: sketches are the gradients.

@@ -6,10 +6,15 @@ MNIST (0.02, 0.5), both with weight decay 5e-4 and batches of 128, as [Faghri20]
 `--first` on the examples are clustered every `--refresh-every` iterations in each of the ways below, and at every log point the
 exact variance is measured. Writes a table as CSV, and prints it.
 
-    descent          gc-descent, from the former clusters
-    descent, memory  the same with the former refresh's gradients at weight 0.5
-    importance       draws by norms within the clusters of "descent, memory"
-    lloyd            the paper's algorithm, 10 steps
+    gc-descent       from the former clusters, with the memory of the former refresh's gradients
+    no memory        from the former clusters only
+    cold             from a random partition
+    half as many     64 clusters, two draws each in the mean, divided by Neyman's rule at the refresh
+    equal sizes      clusters of N / K examples, from the former ones
+    importance       draws by norms within the clusters of "gc-descent"
+    gc               the paper's algorithm, 10 steps
+
+and after the last log point prints each way's mean over the refreshes by steps since.
 
     benchmarks/staleness.py --first 2400 --iterations 3000 --out staleness.csv
 """
@@ -18,9 +23,11 @@ from __future__ import annotations
 
 import argparse
 import csv
+import statistics
 import sys
 import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,11 +37,23 @@ from cases import CASES, add_case_options, load_case
 
 BATCH = 128
 LEARNING_RATES = {"resnet8": 0.01, "mlp": 0.02}
+
+
+class Way(NamedTuple):
+    options: dict[str, Any] = {"method": "descent"}  # of gradist.cluster
+    warm: bool = True
+    estimator: str = "gc"
+    allocation: str = "proportional"
+
+
 WAYS = {
-    "descent": {"method": "descent", "memory": 0},
-    "descent, memory": {"method": "descent"},
-    "importance": {"method": "descent"},
-    "lloyd": {"method": "lloyd"},
+    "gc-descent": Way(),
+    "no memory": Way({"method": "descent", "memory": 0}),
+    "cold": Way(warm=False),
+    "half as many": Way({"method": "descent", "k": BATCH // 2}, allocation="neyman"),
+    "equal sizes": Way({"method": "descent", "balanced": True}),
+    "importance": Way(estimator="gc-importance"),
+    "gc": Way({"method": "lloyd"}, warm=False),
 }
 
 
@@ -79,24 +98,27 @@ def main() -> int:
     trajectory = Trajectory(model, inputs, targets, LEARNING_RATES[options.model], case.momentum)
     ways = options.way or list(WAYS)
     made: dict[str, gradist.Clustering] = {}
-    start = time.perf_counter()
+    begin = time.perf_counter()
+    by_steps: dict[int, list[dict[str, float]]] = {}
 
     def refresh(iteration: int) -> None:
         for name in ways:
-            if name == "importance" and "descent, memory" in made and "descent, memory" in ways:
-                made[name] = made["descent, memory"]  # the same clusters
+            if name == "importance" and "gc-descent" in ways:
+                made[name] = made["gc-descent"]  # the same clusters
                 continue
-            begin = {"start": made.get(name)} if WAYS[name]["method"] == "descent" else {}
+            start = made.get(name) if WAYS[name].warm else None
             made[name] = gradist.cluster(
-                model, loss_fn, data, k=BATCH, iterations=options.sweeps, seed=iteration, **begin, **WAYS[name]
+                model, loss_fn, data, iterations=options.sweeps, seed=iteration, start=start, **({"k": BATCH} | WAYS[name].options)
             )
 
     def ratios() -> dict[str, float]:
         found = {}
         for name, clusters in made.items():
-            estimator = "gc-importance" if name == "importance" else "gc"
+            estimator, allocation = WAYS[name].estimator, WAYS[name].allocation
             estimators = [estimator] if found else ["sg-b", estimator]
-            m = gradist.measure(model, loss_fn, data, estimators=estimators, batch_size=BATCH, clustering=clusters)
+            m = gradist.measure(
+                model, loss_fn, data, estimators=estimators, batch_size=BATCH, clustering=clusters, allocation=allocation
+            )
             found["sg-b"] = found.get("sg-b") or m["sg-b"].trace_covariance
             found[name] = m[estimator].trace_covariance
         return {name: found[name] / found["sg-b"] for name in made}
@@ -112,12 +134,16 @@ def main() -> int:
                 with torch.no_grad():
                     loss = torch.cat([loss_fn(model(x), y) for x, y in zip(inputs.split(500), targets.split(500), strict=True)]).mean().item()
                 row = {"iteration": iteration, "since_refresh": since, "train_loss": f"{loss:.4f}"}
-                row |= {name: f"{ratio:.4f}" for name, ratio in ratios().items()}
+                by_steps.setdefault(since, []).append(ratios())
+                row |= {name: f"{ratio:.4f}" for name, ratio in by_steps[since][-1].items()}
                 table.writerow(row)
                 file.flush()
-                print(" ".join(f"{name} {value}" for name, value in row.items()), f"({time.perf_counter() - start:.0f} s)", flush=True)
+                print(" ".join(f"{name} {value}" for name, value in row.items()), f"({time.perf_counter() - begin:.0f} s)", flush=True)
             if iteration < options.iterations:
                 trajectory.step()
+    for name in ways:
+        means = {since: statistics.mean(each[name] for each in by_steps[since]) for since in sorted(by_steps)}
+        print(f"{name}: " + " ".join(f"{since}: {mean:.3f}" for since, mean in means.items()))
     return 0
 
 

@@ -121,12 +121,14 @@ void bind_clustering(py::module_& module) {
   module.def(
       "descent",
       [](const py::object& source, int64_t clusters, int64_t iterations, double memory_weight,
-         const std::vector<std::string>& parameters, bool balanced, int64_t max_memory,
-         uint64_t seed, const std::optional<Clustering>& start, DescentMemory& memory) {
+         int64_t sketch, const std::vector<std::string>& parameters, bool balanced,
+         int64_t max_memory, uint64_t seed, const std::optional<Clustering>& start,
+         DescentMemory& memory) {
         const DescentOptions options{.clusters = clusters,
                                      .sweeps = iterations,
                                      .balanced = balanced,
                                      .memory = memory_weight,
+                                     .sketch = sketch,
                                      .parameters = parameters,
                                      .max_memory = max_memory};
         return clusters_of(source, seed, [&](GradientSource& of, at::Generator& generator) {
@@ -134,8 +136,8 @@ void bind_clustering(py::module_& module) {
         });
       },
       py::arg("source"), py::kw_only(), py::arg("clusters"), py::arg("iterations"),
-      py::arg("memory_weight"), py::arg("parameters"), py::arg("balanced"), py::arg("max_memory"),
-      py::arg("seed"), py::arg("start"), py::arg("memory"));
+      py::arg("memory_weight"), py::arg("sketch"), py::arg("parameters"), py::arg("balanced"),
+      py::arg("max_memory"), py::arg("seed"), py::arg("start"), py::arg("memory"));
   module.def(
       "cluster_rows",
       [](const at::Tensor& rows, int64_t clusters, int64_t sweeps, uint64_t seed) {

@@ -300,7 +300,7 @@ class DescentMemory:
     def __init__(self, other: DescentMemory = ...) -> None: ...
 
 def descent(
-    source: Source, *, clusters: int, iterations: int, memory_weight: float, parameters: Sequence[str], balanced: bool,
+    source: Source, *, clusters: int, iterations: int, memory_weight: float, sketch: int, parameters: Sequence[str], balanced: bool,
     max_memory: int, seed: int, start: Clustering | None, memory: DescentMemory,
 ) -> Clustering: ...
 def measure(

@@ -107,6 +107,7 @@ def cluster(
     balanced: bool = False,
     start: Clustering | str | None = None,
     memory: float = 4.0,
+    sketch: int = 16,
     seed: int = 0,
     max_memory: int = 0,
 ) -> Clustering:
@@ -135,6 +136,8 @@ def cluster(
         start: clusters that "descent" begins at, such as those of an earlier iteration; without, a random partition. The first
             centers of "lloyd" are single examples, "k-means++" (the default) ones far from each other, "random" any.
         memory: weight of the gradients where `start` was made, if "descent" made it: what lets clusters go stale more slowly.
+        sketch: numbers along a side of a parameter in the sketches of "descent", sketch x sketch a weight; a side no wider is kept
+            whole. Up to 4,096 examples inner products take their place, if they fit into max_memory.
         seed: of everything random.
         max_memory: bytes for the factors of a chunk of examples, for the sketches, and for the gradients of all examples in factors,
             which are computed once if they fit; 0: 256 MiB, 1 GiB, and 4 GiB or a quarter of the machine's memory if that is less.
@@ -161,7 +164,7 @@ def cluster(
         }  # fmt: skip
         try:
             if method == "descent":
-                made = _core.descent(source, **common, memory_weight=memory, start=former, memory=kept)
+                made = _core.descent(source, **common, memory_weight=memory, sketch=sketch, start=former, memory=kept)
                 return Clustering._of(made, source.parameter_names, kept)
             made = _core.lloyd(
                 source, **common, start="k-means++" if start is None else str(start), centers=centers, rank=rank, weighting=weighting,

@@ -56,6 +56,7 @@ DescentOptions descent_options(const EstimatorOptions& options, int64_t examples
           .balanced = options.balanced,
           .replacement = options.replacement,
           .memory = options.gc_memory,
+          .sketch = options.gc_sketch,
           .parameters = options.gc_parameters,
           .max_memory = options.max_memory};
 }

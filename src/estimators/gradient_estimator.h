@@ -95,6 +95,7 @@ struct EstimatorOptions {
   bool balanced = false;                              ///< clusters of equal size
   double importance_mix = 0.25;  ///< uniform part of draws by norms, see with_importance
   double gc_memory = 4;          ///< weight of the former refresh in gc-descent, see DescentOptions
+  int64_t gc_sketch = 16;        ///< side of gc-descent's sketches, see DescentOptions
   int64_t gc_iterations = 10;    ///< a refresh: A + U steps of gc, sweeps of gc-descent
   LloydSteps gc_steps = {};      ///< how gc makes its A and U steps
   std::vector<std::string> gc_parameters = {};  ///< patterns of those that clustering compares; all

@@ -22,10 +22,7 @@
 namespace gradist {
 namespace {
 
-/// A sketch has this many numbers along each side of a parameter.
-constexpr int64_t kSide = 16;
-
-/// Up to this N all inner products are formed.
+/// Up to this N all inner products are formed, if they fit into the memory.
 constexpr int64_t kMaxGram = 4096;
 
 constexpr int64_t kDefaultMemory = int64_t{1} << 30;
@@ -43,16 +40,14 @@ class DescentRun {
       : source_(source), options_(options), chunk_(chunk) {}
 
   Clustering run(const Clustering* former, at::Generator& generator, DescentMemory* memory) {
-    const auto examples = source_.examples();
     const auto start = start_of(former, generator);
     const auto products = make_products(former, generator, memory);
     std::vector<at::Tensor> orders;
     for (int64_t sweep = 0; sweep < options_.sweeps; ++sweep) {
       orders.push_back(order_of_sweep(generator));
     }
-    auto moved =
-        descend_by_moves(*products, start.assignments(), options_.clusters, orders,
-                         options_.balanced, examples <= kMaxGram ? 0 : kLeastGainOfSketches);
+    auto moved = descend_by_moves(*products, start.assignments(), options_.clusters, orders,
+                                  options_.balanced, by_gram() ? 0 : kLeastGainOfSketches);
     Clustering result(moved.assignments, options_.clusters);
     result.history = std::move(moved.history);
     return result;
@@ -72,7 +67,7 @@ class DescentRun {
   /// examples exchange clusters with others of their block, or rows are few, each is by itself.
   at::Tensor order_of_sweep(at::Generator& generator) const {
     const auto examples = source_.examples();
-    if (options_.balanced || examples <= kMaxGram) {
+    if (options_.balanced || by_gram()) {
       return random_order(examples, generator);
     }
     const auto whole = examples / kBlockOfMoves;
@@ -81,11 +76,16 @@ class DescentRun {
     return at::cat({runs.flatten(), at::arange(whole * kBlockOfMoves, examples, at::kLong)});
   }
 
+  bool by_gram() const {
+    const auto examples = source_.examples();
+    const auto bytes = examples * examples * static_cast<int64_t>(sizeof(double));
+    return examples <= kMaxGram && bytes <= max_memory();
+  }
+
   std::unique_ptr<ClusterProducts> make_products(const Clustering* former, at::Generator& generator,
                                                  DescentMemory* memory) {
-    return source_.examples() <= kMaxGram
-               ? products_of_gram(with_former_gram(gram(), former, memory), options_.clusters)
-               : products_of_rows(row_reader(former, generator, memory), options_.clusters);
+    return by_gram() ? products_of_gram(with_former_gram(gram(), former, memory), options_.clusters)
+                     : products_of_rows(row_reader(former, generator, memory), options_.clusters);
   }
 
   at::Tensor with_former_gram(at::Tensor now, const Clustering* former,
@@ -114,7 +114,7 @@ class DescentRun {
                                   at::TensorOptions().dtype(at::kLong))
                           .item<int64_t>();
     const auto first = source_.gradients(at::zeros({1}, at::kLong));
-    const Sketch sketch(first, kSide, static_cast<uint64_t>(seed));
+    const Sketch sketch(first, options_.sketch, static_cast<uint64_t>(seed));
     const auto read = [this, sketch](const at::Tensor& block) {
       return sketch(source_.gradients(block)).to(at::kCPU);
     };
@@ -139,6 +139,8 @@ class DescentRun {
     if (!remembered.defined() || former == nullptr) {
       return reader_of(now);
     }
+    TORCH_CHECK_VALUE(remembered.size(1) == now.size(1), "gc-sketch = ", options_.sketch,
+                      ": must be that of the former clusters, or gc-memory 0");
     const auto products = products_of_rows(reader_of(now), former->clusters());
     const auto weight = weight_of(*products, *former);
     if (weight < kLeastWeight) {
@@ -191,6 +193,7 @@ void check(const DescentOptions& options, const Clustering* former, int64_t exam
   check_clusters(options.clusters, options.draws, examples);
   TORCH_CHECK_VALUE(options.sweeps >= 1, "gc-iterations = ", options.sweeps, ": must be >= 1");
   TORCH_CHECK_VALUE(options.memory >= 0, "gc-memory = ", options.memory, ": must be >= 0");
+  TORCH_CHECK_VALUE(options.sketch >= 1, "gc-sketch = ", options.sketch, ": must be >= 1");
   TORCH_CHECK_VALUE(former == nullptr ||
                         (former->examples() == examples && former->clusters() <= options.clusters),
                     "former clusters: must be of ", examples, " examples in at most ",

@@ -12,9 +12,9 @@
 namespace gradist {
 
 /// Gradient Clustering by descent: moves of single examples that truly lower J = sum_k N_k SSE_k,
-/// on random sketches of their gradients, 16 x 16 numbers a parameter (a side no wider than that is
-/// kept as it is), or for N <= 4096 on all inner products. From the former clusters where there are
-/// some, else from a random partition of equal sizes; and the guard of guard.h at the end.
+/// on random sketches of their gradients, or for N <= 4096 on all inner products where these fit
+/// into the memory. From the former clusters where there are some, else from a random partition of
+/// equal sizes; and the guard of guard.h at the end.
 struct DescentOptions {
   int64_t clusters = 128;   ///< K
   int64_t sweeps = 10;      ///< over all examples, at most; fewer where nothing moves any more, or
@@ -24,9 +24,11 @@ struct DescentOptions {
   bool replacement = true;  ///< how those draws are made; the guard compares with SG-B drawn alike
   double memory = 4;        ///< w >= 0, weight of the gradients at the former refresh while its
                             ///< clusters are worth something
+  int64_t sketch = 16;      ///< side of a sketch: sketch x sketch numbers a parameter, of which a
+                            ///< side no wider than that is kept as it is
   std::vector<std::string> parameters = {};  ///< patterns (partial_source.h) of those compared; all
-  int64_t max_memory = 0;  ///< bytes for a chunk (0: 256 MiB), for the sketches (0: 1 GiB), and for
-                           ///< what kept_source.h keeps
+  int64_t max_memory = 0;  ///< bytes for a chunk (0: 256 MiB), for the sketches or inner products
+                           ///< (0: 1 GiB), and for what kept_source.h keeps
 };
 
 /// What a descent leaves for the next one: the sketches, or the inner products, of its gradients.

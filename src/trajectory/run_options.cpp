@@ -271,6 +271,7 @@ EstimatorOptions estimator_options(const RunOptions& options) {
   estimator.balanced = options.balanced;
   estimator.gc_iterations = options.gc_iterations;
   estimator.gc_memory = options.gc_memory;
+  estimator.gc_sketch = options.gc_sketch;
   estimator.gc_steps = {.start = start_by_name(options.gc_start),
                         .centers = center_by_name(options.gc_centers),
                         .rank = options.gc_rank,

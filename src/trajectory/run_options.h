@@ -73,6 +73,7 @@ struct RunOptions {
   double gc_decay = 0;
   std::vector<std::string> gc_parameters;
   double gc_memory = 4;
+  int64_t gc_sketch = 16;
   double importance_mix = 0.25;
 
   int64_t log_every = 50;
@@ -255,6 +256,9 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
         self.gc_parameters, anything<std::vector<std::string>>());
   visit({"gc-memory", "weight of the former refresh's gradients in gc-descent", estimators},
         self.gc_memory, at_least(0.0));
+  visit({"gc-sketch", "numbers along a side of a parameter in gc-descent's sketch of a gradient",
+         estimators},
+        self.gc_sketch, at_least<int64_t>(1));
   visit({"importance-mix", "uniform part of draws by norms: gc-importance, sg-importance",
          estimators},
         self.importance_mix, in_half_open_above(0.0, 1.0));

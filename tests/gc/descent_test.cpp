@@ -9,7 +9,9 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <string>
 
 namespace gradist {
@@ -49,6 +51,21 @@ TEST_P(DescentOnProblems, IsNeverAboveSgBAndKnowsItsObjective) {
               trace / static_cast<double>(clusters) + 1e-12 * scale);
     // Few examples: the moves see the gradients themselves.
     EXPECT_TRUE(near(result.history.back(), exact(source, result), 1e-10, scale));
+  }
+}
+
+// Memory for no inner products, so that few examples are sketched too.
+TEST_P(DescentOnProblems, SketchesAreOfAnyWidth) {
+  auto problem = test::make_problem(GetParam());
+  auto& source = *problem.source;
+  const double scale = 25 * source.oracle().square().sum().item<double>();
+  for (const int64_t side : {1, 2, 3, 64}) {
+    const auto result = clustered(source, {.clusters = 2, .sketch = side, .max_memory = 64}, 1);
+    EXPECT_TRUE(near(result.objective, exact(source, result), 1e-12, scale));
+    EXPECT_TRUE(std::ranges::is_sorted(result.history, std::greater<>()));
+    if (side == 64) {  // wider than any side: the gradients themselves
+      EXPECT_TRUE(near(result.history.back(), exact(source, result), 1e-10, scale));
+    }
   }
 }
 
@@ -216,6 +233,19 @@ TEST(Descent, IsTheSameForTheSameSeed) {
                          clustered(source, options, 7).assignments()));
 }
 
+// Sketches of two widths have no sum. The memory has no room for inner products.
+TEST(Descent, RemembersSketchesOfTheSameWidthOnly) {
+  auto source = source_of_kinds(at::arange(200, at::kLong).remainder(5), 5, 0.01);
+  DescentMemory memory;
+  auto generator = generator_of(9);
+  DescentOptions options{.clusters = 10, .sweeps = 3, .max_memory = 100'000};
+  const auto first = descent(source, options, nullptr, generator, nullptr, &memory);
+  options.sketch = 8;
+  EXPECT_THAT(
+      refusal([&] { descent(source, options, &first, generator, nullptr, &memory); }),
+      AllOf(test::is_one_line(), HasSubstr("gc-sketch = 8"), HasSubstr("the former clusters")));
+}
+
 TEST(Descent, ErrorsNameTheOption) {
   test::VectorSource source(normal({10, 3}, 11));
   const auto refused = [&](const DescentOptions& options, const Clustering* former = nullptr) {
@@ -227,6 +257,8 @@ TEST(Descent, ErrorsNameTheOption) {
               AllOf(test::is_one_line(), HasSubstr("gc-iterations = 0"), HasSubstr(">= 1")));
   EXPECT_THAT(refused({.clusters = 3, .draws = 2}),
               AllOf(test::is_one_line(), HasSubstr("draws = 2"), HasSubstr("3")));
+  EXPECT_THAT(refused({.clusters = 3, .sketch = 0}),
+              AllOf(test::is_one_line(), HasSubstr("gc-sketch = 0"), HasSubstr(">= 1")));
   const Clustering wrong(at::arange(9, at::kLong));
   EXPECT_THAT(refused({.clusters = 9}, &wrong),
               AllOf(test::is_one_line(), HasSubstr("former clusters"), HasSubstr("10 examples")));

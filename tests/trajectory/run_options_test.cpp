@@ -183,10 +183,13 @@ TEST(RunOptionsTest, RefusesNumbersThatCannotWork) {
 }
 
 TEST(RunOptionsTest, EstimatorsAreToldWhatWasChosen) {
-  const auto options = estimator_options(
-      resolved({{"allocation", "neyman"}, {"gc-memory", "0.25"}, {"importance-mix", "0.75"}}));
+  const auto options = estimator_options(resolved({{"allocation", "neyman"},
+                                                   {"gc-memory", "0.25"},
+                                                   {"gc-sketch", "8"},
+                                                   {"importance-mix", "0.75"}}));
   EXPECT_EQ(options.allocation, Allocation::kNeyman);
   EXPECT_EQ(options.gc_memory, 0.25);
+  EXPECT_EQ(options.gc_sketch, 8);
   EXPECT_EQ(options.importance_mix, 0.75);
 }
 

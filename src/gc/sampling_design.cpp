@@ -27,6 +27,8 @@ bool SamplingDesign::has_probabilities() const {
                      [](const Stratum& stratum) { return stratum.probabilities.defined(); });
 }
 
+bool SamplingDesign::is_uniform() const { return strata.size() == 1 && !has_probabilities(); }
+
 WeightedBatch SamplingDesign::draw(at::Generator& generator) const {
   std::vector<at::Tensor> indices, weights;
   for (const auto& stratum : strata) {

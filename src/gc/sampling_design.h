@@ -34,6 +34,7 @@ struct SamplingDesign {
 
   int64_t draws() const;           ///< sum_k b_k
   bool has_probabilities() const;  ///< some stratum's draws are not uniform
+  bool is_uniform() const;         ///< one stratum, its members equally likely
 
   /// One draw of the whole design.
   WeightedBatch draw(at::Generator& generator) const;

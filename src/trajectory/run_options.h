@@ -219,8 +219,10 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
   const char* estimators = "Estimators";
   visit({"estimator", "gradient estimators to measure", estimators}, self.estimator,
         some_of(estimator_names()));
-  visit({"replacement", "estimates draw examples with replacement", estimators}, self.replacement,
-        anything<bool>());
+  visit({"replacement",
+         "estimates draw examples with replacement; no: uniform steps are a permutation an epoch",
+         estimators},
+        self.replacement, anything<bool>());
   visit({"refresh-every", "iterations U between refreshes of snapshot and clusters", estimators},
         self.refresh_every, at_least<int64_t>(1));
   visit({"clusters", "clusters K of gc and gc-descent; 0: as many as the batch size", estimators},

@@ -93,12 +93,11 @@ class Loop {
         optimizer_(source.parameters(), torch::optim::SGDOptions(options_.lr)
                                             .momentum(options_.momentum)
                                             .weight_decay(options_.weight_decay)),
+        batches_per_epoch_(info.examples / options_.batch_size),
+        plain_design_(uniform_design(info.examples, options_.batch_size, /*replacement=*/false)),
         training_(stream_generator(options_.seed, RandomStream::kTraining)),
-        sampler_(info.examples, options_.batch_size, training_),
         average_(options_.iterate_averaging, options_.refresh_every),
         measuring_(stream_generator(options_.seed, RandomStream::kMeasuring)),
-        weights_(at::full({options_.batch_size}, 1.0 / static_cast<double>(options_.batch_size),
-                          at::kDouble)),
         log_points_(log_points(options_)) {
     for (const auto& name : options_.estimator) {
       estimators_.push_back(make_estimator(name, estimator_options(options_), info.examples));
@@ -196,9 +195,24 @@ class Loop {
   /// In train mode: by the statistics of the batch where there is batch norm.
   ParameterList next_gradient() {
     const TrainMode train_mode(network_source_.network());
-    set_key(Pass::kTraining, result_.iterations / sampler_.batches_per_epoch());
-    return driver_ != nullptr ? driver_->estimate(source_, driver_->draw(training_))
-                              : source_.weighted_gradient(sampler_.next(), weights_);
+    set_key(Pass::kTraining, result_.iterations / batches_per_epoch_);
+    const WeightedBatch batch = next_batch();
+    return driver_ != nullptr ? driver_->estimate(source_, batch)
+                              : source_.weighted_gradient(batch.indices, batch.weights);
+  }
+
+  /// Uniform draws without replacement go through all examples before one comes again, whether a
+  /// driver's or those of plain steps; others are drawn anew.
+  WeightedBatch next_batch() {
+    const SamplingDesign& design = driver_ != nullptr ? driver_->design() : plain_design_;
+    if (design.replacement || !design.is_uniform()) {
+      return design.draw(training_);
+    }
+    if (!sampler_) {
+      sampler_.emplace(info_.examples, design.draws(), training_);
+    }
+    return {sampler_->next(),
+            at::full({design.draws()}, design.strata.front().weight, at::kDouble)};
   }
 
   torch::optim::OptimizerOptions& optimizer_options() {
@@ -235,8 +249,7 @@ class Loop {
   void log() {
     TrajectoryStep step;
     step.iteration = result_.iterations;
-    step.epoch =
-        static_cast<double>(result_.iterations) / static_cast<double>(sampler_.batches_per_epoch());
+    step.epoch = static_cast<double>(result_.iterations) / static_cast<double>(batches_per_epoch_);
     step.learning_rate = optimizer_options().get_lr();
     step.parameter_hash = parameter_hash(source_.parameters());
     evaluate(step);
@@ -328,11 +341,12 @@ class Loop {
   detail::InterruptibleSource source_;
   const Dataset& test_;
   torch::optim::SGD optimizer_;
+  int64_t batches_per_epoch_;    ///< of B examples, however many a driver draws
+  SamplingDesign plain_design_;  ///< of steps without a driver
   at::Generator training_;
-  EpochSampler sampler_;  ///< draws from training_
+  std::optional<EpochSampler> sampler_;  ///< of the first step on; draws from training_
   IterateAverage average_;
   at::Generator measuring_;
-  at::Tensor weights_;
   std::vector<int64_t> log_points_;
   size_t logged_ = 0;  ///< of them
   std::vector<std::unique_ptr<GradientEstimator>> estimators_;

@@ -160,6 +160,9 @@ TEST(WithImportance, ProbabilitiesAreAMixtureOfNormsAndUniform) {
       with_importance(stratified_design(four_clusters(), 5, true), squared_norms, 0.3);
   const auto q = squared_norms.sqrt() / squared_norms.sqrt().mean() * 0.7 + 0.3;
   EXPECT_TRUE(design.has_probabilities());
+  EXPECT_TRUE(uniform_design(8, 5, true).is_uniform());
+  EXPECT_FALSE(with_importance(uniform_design(8, 5, true), squared_norms, 0.3).is_uniform());
+  EXPECT_FALSE(stratified_design(four_clusters(), 5, true).is_uniform());
   for (const Stratum& stratum : design.strata) {
     const auto own = q.index_select(0, stratum.members);
     EXPECT_TRUE(test::tensor_near(stratum.probabilities, own / own.sum(), 1e-14));

@@ -10,11 +10,14 @@
 #include "trajectory/random_streams.h"
 
 #include <ATen/ops/full.h>
+#include <ATen/ops/randperm.h>
 #include <ATen/ops/zeros_like.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
 
 namespace gradist {
 namespace {
@@ -112,6 +115,90 @@ TEST(SgdTrajectoryTest, IsDrivenByAnEstimator) {
 
   options.drive = "none";
   EXPECT_NE(recorded(options).steps.back().parameter_hash, last.parameter_hash);
+}
+
+/// A run without replacement of seven plain steps by `drive`, an epoch being four batches of B, and
+/// a refresh before the first of them only.
+RunOptions driven_run(const std::string& drive) {
+  RunOptions options = small_run();
+  options.estimator = {drive};
+  options.drive = drive;
+  options.replacement = false;
+  options.batch_size = 900;
+  options.clusters = 4;
+  options.momentum = 0;
+  options.weight_decay = 0;
+  options.iterations = 7;
+  options.refresh_every = 10;
+  return options;
+}
+
+using NextBatch = std::function<WeightedBatch(const GradientEstimator&)>;
+
+/// The hash of the parameters to which the driver's estimates on the given batches lead.
+uint64_t driven_by_hand(const RunOptions& options, const NextBatch& next) {
+  const ThreadScope threads(options.threads);
+  const DataSplit data = load_data(data_options(options));
+  const auto source = network_of_run(options, data.train);
+  const auto driver = make_estimator(options.drive, estimator_options(options), source->examples());
+  at::Generator measuring = stream_generator(options.seed, RandomStream::kMeasuring);
+  driver->refresh(*source, measuring);
+  for (int64_t t = 0; t < options.iterations; ++t) {
+    const ParameterList gradient = driver->estimate(*source, next(*driver));
+    const at::NoGradGuard no_grad;
+    for (size_t l = 0; l < gradient.size(); ++l) {
+      source->parameters()[l].sub_(gradient[l], options.lr);
+    }
+  }
+  return parameter_hash(source->parameters());
+}
+
+// Each example once before one comes again, like plain steps; epochs are counted by B all the same.
+TEST(SgdTrajectoryTest, UniformStepsWithoutReplacementGoThroughAPermutationAnEpoch) {
+  const int64_t examples = SgdTrajectory(small_run()).info().examples;
+  for (const std::string drive : {"svrg", "sg-b", "sg-2b"}) {
+    const RunOptions options = driven_run(drive);
+    const int64_t draws = options.batch_size * (drive == "sg-2b" ? 2 : 1);
+    at::Generator training = stream_generator(options.seed, RandomStream::kTraining);
+    const at::Tensor weights = at::full({draws}, 1.0 / static_cast<double>(draws), at::kDouble);
+    std::vector<at::Tensor> batches;
+    const auto by_hand = driven_by_hand(options, [&](const GradientEstimator&) {
+      if (batches.empty()) {
+        batches = at::randperm(examples, training, at::kLong).split(draws);
+        batches.resize(static_cast<size_t>(examples / draws));
+        std::reverse(batches.begin(), batches.end());
+      }
+      const at::Tensor batch = batches.back();
+      batches.pop_back();
+      return WeightedBatch{batch, weights};
+    });
+    const TrajectoryStep last = recorded(options).steps.back();
+    EXPECT_EQ(last.parameter_hash, by_hand) << drive;
+    EXPECT_EQ(last.epoch, 7.0 / 4) << drive;
+  }
+}
+
+TEST(SgdTrajectoryTest, StratifiedStepsWithoutReplacementAreDrawnAnew) {
+  const RunOptions options = driven_run("gc");
+  at::Generator training = stream_generator(options.seed, RandomStream::kTraining);
+  EXPECT_EQ(recorded(options).hashes().back(),
+            driven_by_hand(options, [&](const auto& gc) { return gc.draw(training); }));
+}
+
+TEST(SgdTrajectoryTest, PlainStepsAreThoseOfSgBWithoutReplacement) {
+  RunOptions options = driven_run("sg-b");
+  const auto driven = recorded(options).hashes();
+  options.drive = "none";
+  EXPECT_EQ(recorded(options).hashes(), driven);
+}
+
+// svrg's batch of all examples corrects the snapshot's gradient to the full one, exactly.
+TEST(SgdTrajectoryTest, AllExamplesAtOnceAreGradientDescent) {
+  RunOptions options = driven_run("svrg");
+  options.batch_size = static_cast<int64_t>(SgdTrajectory(small_run()).info().examples);
+  const auto svrg = recorded(options).steps.back();
+  options.drive = "none";
+  EXPECT_NEAR(svrg.train_loss, recorded(options).steps.back().train_loss, 1e-6);
 }
 
 TEST(SgdTrajectoryTest, TakesTheStepsOfItsFormula) {

@@ -26,9 +26,9 @@ struct RunResult {
 /// Batches are drawn without replacement an epoch at a time; the incomplete batch at the end of an
 /// epoch is left out. With `drive` the sum is one estimate of that estimator instead, drawn by
 /// the training generator: anew at each step, or an epoch at a time as well where the estimator
-/// draws uniformly without replacement. At iterations 0, U, 2U, ... the estimators are refreshed, at 0, n, 2n,
-/// ... and T they are measured, the refresh first. Data and initialisation, training, and measuring
-/// have a generator each, so measuring never moves the trajectory.
+/// draws uniformly without replacement. At iterations 0, U, 2U, ... the estimators are refreshed,
+/// at 0, n, 2n, ... and T they are measured, the refresh first. Data and initialisation, training,
+/// and measuring have a generator each, so measuring never moves the trajectory.
 class SgdTrajectory {
  public:
   /// Loads the data, makes the network and checks everything: a user's error is thrown here, before

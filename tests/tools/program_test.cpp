@@ -306,6 +306,19 @@ TEST_F(ProgramTest, DataInfoSaysWhatFilesHold) {
   EXPECT_THAT(program({"data", "--help"}).out, HasSubstr("gradist data info PATH"));
 }
 
+TEST_F(ProgramTest, DataInfoIsDoneWhereCifarsArchiveWasUnpacked) {
+  const auto cifar = folder / "cifar";
+  std::filesystem::create_directories(cifar);
+  test::write_file(cifar / "batches.meta.txt", "airplane\n");
+  test::write_file(cifar / "readme.html", "<html>\n");
+  test::write_file(cifar / "test_batch.bin", test::cifar_record({3}, 0));
+  const Outcome outcome = program({"data", "info", cifar.string()});
+  EXPECT_EQ(outcome.status, kDone);
+  EXPECT_THAT(outcome.out,
+              HasSubstr("readme.html: text beside CIFAR's *.bin files, passed over\n"));
+  EXPECT_THAT(outcome.out, HasSubstr("test_batch.bin: CIFAR-10, 1 images"));
+}
+
 TEST_F(ProgramTest, HelpTeachesEveryOption) {
   const Outcome outcome = program({"run", "--help"});
   EXPECT_EQ(outcome.status, kDone);

@@ -6,6 +6,8 @@
 #include "trajectory/sgd_trajectory.h"
 #include "trajectory/trace_reader.h"
 
+#include <algorithm>
+
 namespace gradist::detail {
 
 namespace {
@@ -83,6 +85,30 @@ void print_results(const RunResult& result, const RunOptions& options, std::ostr
       << python_text(options.out) << ").plot()\n";
 }
 
+/// What looks the same from refresh to refresh with nothing to gain from it: "augment = flip".
+/// Empty where transforms are not locked, or locked to a snapshot.
+std::string locked_in_vain(const RunOptions& options) {
+  const auto& names = options.estimator;
+  if (options.transform_locking != "on" ||
+      std::any_of(names.begin(), names.end(), takes_snapshot)) {
+    return "";
+  }
+  std::string what = options.augment == "none" ? "" : "augment = " + options.augment;
+  if (options.dropout > 0) {
+    what += (what.empty() ? "" : " and ") + ("dropout = " + significant(options.dropout));
+  }
+  return what;
+}
+
+void print_notes(const RunOptions& options, std::ostream& err) {
+  const std::string what = locked_in_vain(options);
+  if (!what.empty()) {
+    err << "gradist run: transform-locking = on keeps " << what
+        << " the same from refresh to refresh, but no estimator takes a snapshot; off gives each "
+           "epoch its own\n";
+  }
+}
+
 int run_to_its_end(bool quiet, const RunOptions& options, const ProgramFaces& faces) {
   SgdTrajectory trajectory(options);
   const StopSignals signals;
@@ -90,6 +116,7 @@ int run_to_its_end(bool quiet, const RunOptions& options, const ProgramFaces& fa
   std::vector<Observer*> observers = {&stop};
   std::unique_ptr<Observer> progress;
   if (!quiet) {
+    print_notes(options, faces.err);
     progress =
         faces.make_progress ? faces.make_progress() : std::make_unique<PlainProgress>(faces.err);
     observers.push_back(progress.get());

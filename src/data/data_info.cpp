@@ -116,9 +116,13 @@ std::optional<IdxKind> idx_kind(const std::vector<uint8_t>& head) {
   return std::nullopt;
 }
 
-}  // namespace
+bool is_batch(const fs::path& file) {
+  const std::string name = file.filename().string();
+  return name.ends_with(".bin") || name.ends_with(".bin.gz");
+}
 
-std::string describe_data_file(const fs::path& file) {
+/// Nothing for a file that is text, as neither its first bytes nor its name say anything else.
+std::optional<std::string> describe_binary(const fs::path& file) {
   const std::vector<uint8_t> head = head_of(file);
   if (is_hdf5(head)) return describe_hdf5(file);
   if (detail::is_png(head)) return describe_image(file, "PNG");
@@ -126,9 +130,29 @@ std::string describe_data_file(const fs::path& file) {
   if (const auto kind = idx_kind(head)) {
     return *kind == IdxKind::kImages ? describe_images(file) : describe_labels(file);
   }
-  const std::string name = file.filename().string();
-  if (name.ends_with(".bin") || name.ends_with(".bin.gz")) return describe_cifar(file);
+  if (is_batch(file)) return describe_cifar(file);
+  return std::nullopt;
+}
+
+std::string describe_text(const fs::path& file) {
   return has_entries(file) ? describe_libsvm(file) : describe_csv(file);
+}
+
+DataLine line_of(const fs::path& file, bool text_is_data) {
+  try {
+    if (const auto described = describe_binary(file)) return {file.string(), *described};
+    return {file.string(),
+            text_is_data ? describe_text(file) : "text beside CIFAR's *.bin files, passed over"};
+  } catch (const DataError& error) {
+    return {file.string(), error.what(), false};
+  }
+}
+
+}  // namespace
+
+std::string describe_data_file(const fs::path& file) {
+  const auto described = describe_binary(file);
+  return described ? *described : describe_text(file);
 }
 
 std::vector<DataLine> describe_data(const fs::path& path) {
@@ -148,12 +172,9 @@ std::vector<DataLine> describe_data(const fs::path& path) {
       lines.push_back({path.string(), error.what(), false});
     }
   }
+  const bool text_is_data = std::ranges::none_of(files, is_batch);
   for (const fs::path& file : files) {
-    try {
-      lines.push_back({file.string(), describe_data_file(file)});
-    } catch (const DataError& error) {
-      lines.push_back({file.string(), error.what(), false});
-    }
+    lines.push_back(line_of(file, text_is_data));
   }
   return lines;
 }

@@ -14,7 +14,8 @@ std::string describe_data_file(const std::filesystem::path& file);
 
 /// A line for the file, or, where it is one, for the image folder, and for each file of the folder
 /// that may be data, in the order of their names; one that is no data, or damaged, has its error in
-/// its line.
+/// its line. Beside CIFAR's *.bin files, whose archive has label names and a readme, text is no
+/// data: passed over, and its line says so.
 struct DataLine {
   std::string file;
   std::string text;

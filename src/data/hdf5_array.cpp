@@ -10,6 +10,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <new>
 #include <numeric>
 #include <optional>
 #include <span>
@@ -30,6 +31,7 @@ constexpr hsize_t kMostInAFile = hsize_t{1} << 40;
 constexpr hsize_t kMostInAChunk = hsize_t{1} << 28;  // numbers; HDF5 holds a chunk whole
 constexpr hsize_t kPiece = hsize_t{1} << 20;         // numbers read at once
 constexpr int64_t kSecondsOfAStep = 60;
+constexpr uint64_t kBytesOfHdf5 = uint64_t{1} << 30;  // its own, beside numbers and chunks
 constexpr size_t kMostDataSets = 1000;
 constexpr size_t kHead = 1 + sizeof(uint64_t);  // what comes before the bytes of a message
 
@@ -37,7 +39,8 @@ constexpr size_t kHead = 1 + sizeof(uint64_t);  // what comes before the bytes o
 struct ArraySink {
   std::function<void(const std::vector<int64_t>&)> sizes;
   std::function<void(std::span<const float>)> values;
-  std::function<void()> step = [] {};  ///< before each thing that may take long
+  /// Before each thing that may take long, with the bytes that it may take.
+  std::function<void(uint64_t)> step = [](uint64_t) {};
 };
 
 /// "1e+39", "nan"
@@ -86,11 +89,23 @@ class OpenArray {
 
   const std::vector<hsize_t>& extents() const { return extents_; }
 
+  /// What reading a piece may take at most: its numbers, and a chunk with what filters make of it
+  /// on the way from the file.
+  uint64_t bytes_of_a_piece() const {
+    constexpr uint64_t kOfAPiece = sizeof(double) + sizeof(float), kOfAChunk = 8 * sizeof(double);
+    return kBytesOfHdf5 + kOfAPiece * most_rows() * row() + kOfAChunk * chunk_;
+  }
+
+  /// The same and the numbers of so many rows.
+  uint64_t bytes_of_rows(uint64_t count) const {
+    return bytes_of_a_piece() + sizeof(float) * count * row();
+  }
+
   void read(const ArraySink& sink) const {
     sink.sizes({extents_.begin(), extents_.end()});
     Piece piece;
     for (hsize_t begin = 0; begin < extents_[0]; begin += most_rows()) {
-      sink.step();
+      sink.step(bytes_of_a_piece());
       read_piece(begin, std::min(most_rows(), extents_[0] - begin), piece);
       sink.values(piece.rounded);
     }
@@ -171,7 +186,7 @@ class OpenArray {
     }
   }
 
-  void check_chunk() const {
+  void check_chunk() {
     const Hdf5Handle creation(good(H5Dget_create_plist(set_)), H5Pclose);
     if (H5Pget_layout(creation) != H5D_CHUNKED) return;
     std::vector<hsize_t> chunk(extents_.size());
@@ -182,6 +197,7 @@ class OpenArray {
       refuse("chunks of " + bracketed(chunk) + ", must be at most " +
              std::to_string(kMostInAChunk) + " numbers");
     }
+    chunk_ = std::accumulate(chunk.begin(), chunk.end(), hsize_t{1}, std::multiplies<>());
   }
 
   /// Numbers in a row.
@@ -234,11 +250,12 @@ class OpenArray {
   std::string name_;
   Hdf5Handle set_;
   std::vector<hsize_t> extents_;
+  hsize_t chunk_ = 0;  ///< numbers in a chunk
 };
 
 void read_array(const Hdf5Place& place, const ArraySink& sink) {
   const detail::QuietHdf5 quiet;
-  sink.step();
+  sink.step(kBytesOfHdf5);
   const Hdf5Handle file = open_file(place.file);
   OpenArray(file, place).read(sink);
 }
@@ -264,9 +281,9 @@ std::vector<std::string> data_sets_of(hid_t file, const fs::path& path) {
   return names;
 }
 
-std::string describe(const fs::path& path, const std::function<void()>& step) {
+std::string describe(const fs::path& path, const std::function<void(uint64_t)>& step) {
   const detail::QuietHdf5 quiet;
-  step();
+  step(kBytesOfHdf5);
   const Hdf5Handle file = open_file(path);
   const std::vector<std::string> names = data_sets_of(file, path);
   std::string text =
@@ -307,14 +324,23 @@ class Sender {
   const ChildProcess::Parent& parent_;
 };
 
+/// A step of the child may take this much.
+void limit_step(uint64_t bytes) {
+  detail::limit_processor_time(kSecondsOfAStep);
+  detail::limit_memory(bytes);
+}
+
 /// What the child does: its error becomes a message, and nothing is thrown. False where it failed.
 template <class Work>
-bool report(const ChildProcess::Parent& parent, const Work& work) {
+bool report(const ChildProcess::Parent& parent, const fs::path& file, const Work& work) {
   const Sender sender(parent);
   try {
     work(sender);
     sender.send(Tag::kDone);
     return true;
+  } catch (const std::bad_alloc&) {
+    sender.send_all(Tag::kError, file.string() + ": does not fit into memory, must fit");
+    return false;
   } catch (const std::exception& error) {
     sender.send_all(Tag::kError, std::string(error.what()));
     return false;
@@ -380,19 +406,19 @@ void serve_rows(const Hdf5Place& place, const ChildProcess::Parent& parent) {
   Hdf5Handle file;
   std::optional<PlainFile> guard;
   std::optional<OpenArray> array;
-  const bool good = report(parent, [&](const Sender& sender) {
-    detail::limit_processor_time(kSecondsOfAStep);
+  const bool good = report(parent, place.file, [&](const Sender& sender) {
+    limit_step(kBytesOfHdf5);
     file = open_file(place.file);
     guard.emplace(place.file);
     array.emplace(file, place, kMostInAFile);
     array->read({[&](const auto& sizes) { sender.send_all(Tag::kSizes, sizes); },
                  [&](const auto&) { sender.send(Tag::kAlive); },  // ends with its parent
-                 [] { detail::limit_processor_time(kSecondsOfAStep); }});
+                 limit_step});
   });
   std::vector<int64_t> rows;
   while (good && receive_rows(parent, rows)) {
-    report(parent, [&](const Sender& sender) {
-      detail::limit_processor_time(kSecondsOfAStep);
+    report(parent, place.file, [&](const Sender& sender) {
+      limit_step(array->bytes_of_rows(rows.size()));
       const std::vector<float> values = array->read(rows);
       guard->check_unchanged();
       sender.send_all(Tag::kValues, values);
@@ -420,10 +446,10 @@ std::vector<float> Hdf5Rows::read(std::span<const int64_t> rows) const {
 
 Hdf5Array read_hdf5(const Hdf5Place& place) {
   ChildProcess child([&](const ChildProcess::Parent& parent) {
-    report(parent, [&](const Sender& sender) {
-      read_array(place, {[&](const auto& sizes) { sender.send_all(Tag::kSizes, sizes); },
-                         [&](const auto& values) { sender.send_all(Tag::kValues, values); },
-                         [] { detail::limit_processor_time(kSecondsOfAStep); }});
+    report(parent, place.file, [&](const Sender& sender) {
+      read_array(place,
+                 {[&](const auto& sizes) { sender.send_all(Tag::kSizes, sizes); },
+                  [&](const auto& values) { sender.send_all(Tag::kValues, values); }, limit_step});
     });
   });
   Received received = receive(child, place.file);
@@ -432,10 +458,8 @@ Hdf5Array read_hdf5(const Hdf5Place& place) {
 
 std::string describe_hdf5(const fs::path& file) {
   ChildProcess child([&](const ChildProcess::Parent& parent) {
-    report(parent, [&](const Sender& sender) {
-      sender.send_all(Tag::kText,
-                      describe(file, [] { detail::limit_processor_time(kSecondsOfAStep); }));
-    });
+    report(parent, file,
+           [&](const Sender& sender) { sender.send_all(Tag::kText, describe(file, limit_step)); });
   });
   return receive(child, file).text;
 }
@@ -450,7 +474,7 @@ Hdf5Array detail::read_hdf5_in_process(const Hdf5Place& place) {
 }
 
 std::string detail::describe_hdf5_in_process(const fs::path& file) {
-  return describe(file, [] {});
+  return describe(file, [](uint64_t) {});
 }
 
 }  // namespace gradist

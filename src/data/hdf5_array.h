@@ -28,7 +28,8 @@ struct Hdf5Array {
 
 /// Reads whole or floating-point numbers of any width, of 1 to 8 dimensions. HDF5 itself may crash
 /// on a damaged file, so it is opened by a child process; whatever happens there, the error here is
-/// a DataError of one line. Memory is that of the numbers really there and a fixed piece.
+/// a DataError of one line. Memory is that of the numbers really there and a fixed piece; the child
+/// is held to what its extents and chunks can need.
 Hdf5Array read_hdf5(const Hdf5Place& place);
 
 /// The rows of a data set that stays in its file: those asked for are read by a child process,

@@ -15,6 +15,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <fstream>
 #include <utility>
 
 namespace gradist::detail {
@@ -144,6 +145,16 @@ void limit_processor_time(int64_t seconds) {
   getrlimit(RLIMIT_CPU, &limit);
   limit.rlim_cur = static_cast<rlim_t>(used.ru_utime.tv_sec + used.ru_stime.tv_sec + 1 + seconds);
   setrlimit(RLIMIT_CPU, &limit);
+}
+
+void limit_memory(uint64_t bytes) {
+  uint64_t pages = 0;
+  if (!(std::ifstream("/proc/self/statm") >> pages)) return;
+  rlimit limit = {};
+  getrlimit(RLIMIT_AS, &limit);
+  const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  limit.rlim_cur = std::min<rlim_t>(pages * page + bytes, limit.rlim_max);
+  setrlimit(RLIMIT_AS, &limit);
 }
 
 }  // namespace gradist::detail

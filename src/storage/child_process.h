@@ -60,4 +60,8 @@ void stay_for_requests();
 /// In the child: the work until the next call of this may take that much processor time at most.
 void limit_processor_time(int64_t seconds);
 
+/// In the child: until the next call of this it may take that many bytes more than it has now, as
+/// address space. Where that is reserved beforehand (AddressSanitizer), it is no limit.
+void limit_memory(uint64_t bytes);
+
 }  // namespace gradist::detail

@@ -49,6 +49,25 @@ TEST_F(DataInfoTest, ReadsEveryFileToItsEnd) {
   EXPECT_EQ(describe_data(folder_ / "c").front().text, "CSV, 1 rows of 2 numbers");
 }
 
+TEST_F(DataInfoTest, PassesOverTheTextsOfCifarsArchive) {
+  test::write_file(folder_ / "batches.meta.txt", "airplane\nautomobile\n");
+  test::write_file(folder_ / "data_batch_1.bin", test::cifar_record({3}, 0));
+  test::write_file(folder_ / "readme.html", "<html>CIFAR</html>\n");
+  const auto lines = describe_data(folder_.string());
+  ASSERT_EQ(lines.size(), 3);
+  for (const auto& line : lines) EXPECT_TRUE(line.good) << line.text;
+  EXPECT_EQ(lines[0].text, "text beside CIFAR's *.bin files, passed over");
+  EXPECT_THAT(lines[1].text, HasSubstr("CIFAR-10, 1 images"));
+  EXPECT_EQ(lines[2].text, lines[0].text);
+  EXPECT_FALSE(describe_data(folder_ / "readme.html").front().good) << "asked for by itself";
+
+  test::write_file(folder_ / "test_batch.bin", "cut");
+  EXPECT_FALSE(describe_data(folder_.string()).back().good);
+  std::filesystem::remove(folder_ / "data_batch_1.bin");
+  std::filesystem::remove(folder_ / "test_batch.bin");
+  EXPECT_FALSE(describe_data(folder_.string()).front().good) << "no data here";
+}
+
 TEST_F(DataInfoTest, CountsWithSeparators) {
   std::string text;
   for (int i = 0; i < 1234; ++i) text += "1,2\n";

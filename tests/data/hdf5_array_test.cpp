@@ -4,6 +4,7 @@
 
 #include <gmock/gmock.h>
 #include <hdf5.h>
+#include <zlib.h>
 
 #include <cmath>
 #include <cstdlib>
@@ -330,6 +331,53 @@ TEST_F(Hdf5ArrayTest, HostileStructuresAreReadOrRefused) {
   EXPECT_GT(good, 0);
   EXPECT_GT(refused_count, 0);
 }
+
+#ifndef __SANITIZE_ADDRESS__
+/// A zlib stream of 2^21 zeros, many times over, without an end.
+std::string zeros_without_end(int times) {
+  std::string zeros(size_t{1} << 21, '\0'), bytes(size_t{1} << 16, '\0');
+  z_stream stream = {};
+  deflateInit(&stream, Z_BEST_COMPRESSION);
+  std::string all;
+  size_t first = 0;
+  for (int i = 0; i < 2; ++i) {
+    stream.next_in = reinterpret_cast<Bytef*>(zeros.data());
+    stream.avail_in = static_cast<uInt>(zeros.size());
+    stream.next_out = reinterpret_cast<Bytef*>(bytes.data());
+    stream.avail_out = static_cast<uInt>(bytes.size());
+    deflate(&stream, Z_FULL_FLUSH);  // what follows looks back at nothing
+    first = all.size();
+    all.append(bytes, 0, bytes.size() - stream.avail_out);
+  }
+  deflateEnd(&stream);
+  const std::string again = all.substr(first);
+  for (int i = 2; i < times; ++i) all += again;
+  return all;
+}
+
+// 8,192 numbers by its header, and gigabytes by what is compressed in its chunk.
+TEST_F(Hdf5ArrayTest, AChunkThatUnpacksWithoutEndIsRefused) {
+  const std::string packed = zeros_without_end(1024);
+  make([&](hid_t file) {
+    const hsize_t numbers = 8192, zero = 0;
+    const hid_t space = H5Screate_simple(1, &numbers, nullptr);
+    const hid_t creation = H5Pcreate(H5P_DATASET_CREATE);
+    H5Pset_chunk(creation, 1, &numbers);
+    H5Pset_deflate(creation, 9);
+    const hid_t set =
+        H5Dcreate2(file, "x", H5T_IEEE_F64LE, space, H5P_DEFAULT, creation, H5P_DEFAULT);
+    ASSERT_GE(H5Dwrite_chunk(set, H5P_DEFAULT, 0, &zero, packed.size(), packed.data()), 0);
+    H5Dclose(set);
+    H5Pclose(creation);
+    H5Sclose(space);
+  });
+  EXPECT_THAT(test::data_refusal([&] {
+                read_hdf5({path_, "x"});
+              }),
+              AllOf(HasSubstr(path_.string() + ":x: cannot be read ("), HasSubstr("memory"),
+                    Not(HasSubstr("\n"))));
+}
+#endif
 
 TEST_F(Hdf5ArrayTest, HostileBytesNeverReachThisProcess) {
   std::vector<double> values(200);

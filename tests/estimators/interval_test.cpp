@@ -54,20 +54,61 @@ TEST(LogIntervalTest, IsAPointWithoutSpread) {
   EXPECT_EQ(interval.high, 3);
 }
 
+double variance_of_rows(const at::Tensor& rows) {
+  return rows.var(0, /*unbiased=*/true).sum().item<double>();
+}
+
+at::Tensor deviations_of_rows(const at::Tensor& rows) {
+  return (rows - rows.mean(0)).square().sum(1);
+}
+
+/// The variance of the rows without each one of them, [n].
+at::Tensor variances_without_one(const at::Tensor& rows) {
+  std::vector<double> values;
+  for (int64_t i = 0; i < rows.size(0); ++i) {
+    values.push_back(variance_of_rows(at::cat({rows.slice(0, 0, i), rows.slice(0, i + 1)})));
+  }
+  return at::tensor(values, at::kDouble);
+}
+
+/// (n - 1) / n sum_i (v_i - mean v)^2 for values v_i without example i.
+double jackknife(const at::Tensor& values) {
+  const auto n = static_cast<double>(values.numel());
+  return (n - 1) / n * (values - values.mean()).square().sum().item<double>();
+}
+
 TEST(JackknifeVarianceTest, IsTheDeleteOneJackknife) {
   for (const int64_t n : {3, 4, 17}) {
     const at::Tensor rows = normal({n, 3}, static_cast<uint64_t>(n));
-    std::vector<double> left_out;
-    for (int64_t i = 0; i < n; ++i) {
-      const at::Tensor rest = at::cat({rows.slice(0, 0, i), rows.slice(0, i + 1)});
-      left_out.push_back(rest.var(0, /*unbiased=*/true).sum().item<double>());
-    }
-    const at::Tensor values = at::tensor(left_out, at::kDouble);
-    const double expected = static_cast<double>(n - 1) / static_cast<double>(n) *
-                            (values - values.mean()).square().sum().item<double>();
-    const at::Tensor deviations = (rows - rows.mean(0)).square().sum(1);
-    EXPECT_TRUE(near(jackknife_variance(deviations), expected, 1e-12)) << n;
+    const double expected = jackknife(variances_without_one(rows));
+    EXPECT_TRUE(near(jackknife_variance(deviations_of_rows(rows)), expected, 1e-12)) << n;
   }
+}
+
+// log(x / y) is x / x_0 - y / y_0 to first order about the variances x_0, y_0 of all.
+TEST(RatioIntervalTest, IsTheDeleteOneJackknifeOfTheLinearisedLogarithm) {
+  for (const int64_t n : {3, 4, 17}) {
+    const at::Tensor below = normal({n, 3}, static_cast<uint64_t>(n));
+    const at::Tensor above = 0.5 * below + normal({n, 3}, static_cast<uint64_t>(n + 100));
+    const at::Tensor change = variances_without_one(above) / variance_of_rows(above) -
+                              variances_without_one(below) / variance_of_rows(below);
+    const double ratio = variance_of_rows(above) / variance_of_rows(below);
+    for (const double unseen : {1.0, 0.3}) {
+      const Interval expected = log_interval(ratio, ratio * ratio * unseen * jackknife(change),
+                                             static_cast<double>(n - 1));
+      const Interval found =
+          ratio_interval(ratio, deviations_of_rows(above), deviations_of_rows(below), unseen);
+      EXPECT_TRUE(near(found.low, expected.low, 1e-10)) << n;
+      EXPECT_TRUE(near(found.high, expected.high, 1e-10)) << n;
+    }
+  }
+}
+
+TEST(RatioIntervalTest, WhatBothHaveInCommonCancels) {
+  const at::Tensor deviations = normal({40}, 85).exp();
+  const Interval point = ratio_interval(4, 4 * deviations, deviations);
+  EXPECT_TRUE(near(point.low, 4, 1e-12));
+  EXPECT_TRUE(near(point.high, 4, 1e-12));
 }
 
 TEST(JackknifeVarianceTest, IsUndefinedBelowThree) {
@@ -194,15 +235,27 @@ double exact_variance(GradientSource& source, const GradientEstimator& estimator
   return measured(source, estimator, {}, 0).moments.front().average_variance;
 }
 
+/// What of the moments has an interval.
+struct Quantity {
+  double Moments::*value;
+  double Moments::*low;
+  double Moments::*high;
+};
+
+constexpr Quantity kVariance = {&Moments::average_variance, &Moments::interval_low,
+                                &Moments::interval_high};
+constexpr Quantity kRatio = {&Moments::variance_ratio, &Moments::variance_ratio_low,
+                             &Moments::variance_ratio_high};
+
 /// How often the interval of a measurement held the exact value.
 int64_t hits(GradientSource& source, const GradientEstimator& estimator,
-             const MeasureOptions& options, int64_t seeds) {
-  const double exact = exact_variance(source, estimator);
+             const MeasureOptions& options, int64_t seeds, const Quantity& what = kVariance) {
+  const double exact = measured(source, estimator, {}, 0).moments.front().*what.value;
   int64_t count = 0;
   for (int64_t seed = 0; seed < seeds; ++seed) {
     const Moments moments =
         measured(source, estimator, options, static_cast<uint64_t>(1000 + seed)).moments.front();
-    count += moments.interval_low <= exact && exact <= moments.interval_high ? 1 : 0;
+    count += moments.*what.low <= exact && exact <= moments.*what.high ? 1 : 0;
   }
   return count;
 }
@@ -239,6 +292,7 @@ TEST(CoverageTest, OfDifferencesOnLightTails) {
   svrg->refresh(source, generator);
   source.move(0.5, 93);
   expect_coverage("svrg, n = 200", hits(source, *svrg, subset_of(200), kSeeds));
+  expect_coverage("svrg / sg-b, n = 200", hits(source, *svrg, subset_of(200), kSeeds, kRatio));
 }
 
 /// Clusters of unequal size and spread.
@@ -269,6 +323,7 @@ TEST(CoverageTest, OfSampledDifferencesOnLightTails) {
   svrg->refresh(source, generator);
   source.move(0.5, 101);
   expect_coverage("svrg, 30 draws", hits(source, *svrg, sampled_with(30), kSeeds));
+  expect_coverage("svrg / sg-b, 30 draws", hits(source, *svrg, sampled_with(30), kSeeds, kRatio));
 }
 
 TEST(CoverageTest, OfSampledClustersOnLightTails) {

@@ -105,5 +105,25 @@ TEST(ChildProcess, HasSoMuchTimeAndNoMore) {
   EXPECT_THAT(busy.wait(), ::testing::StartsWith("cpu time limit"));
 }
 
+#ifndef __SANITIZE_ADDRESS__
+TEST(ChildProcess, HasSoMuchMemoryAndNoMore) {
+  ChildProcess hungry([](const ChildProcess::Parent& parent) {
+    const auto can_have = [](size_t bytes) {
+      void* block = std::malloc(bytes);
+      std::free(block);
+      return block != nullptr;
+    };
+    constexpr size_t kMegabyte = size_t{1} << 20;
+    limit_memory(64 * kMegabyte);
+    const std::array<bool, 2> tight = {can_have(32 * kMegabyte), can_have(128 * kMegabyte)};
+    limit_memory(256 * kMegabyte);
+    const bool wide = can_have(128 * kMegabyte);
+    parent.write(tight.data(), sizeof tight);
+    parent.write(&wide, 1);
+  });
+  EXPECT_EQ(all_of(hungry), std::string("\1\0\1", 3));
+}
+#endif
+
 }  // namespace
 }  // namespace gradist::detail

@@ -84,6 +84,52 @@ TEST_F(ProgramTest, QuietIsSilent) {
   EXPECT_THAT(outcome.err, IsEmpty());
 }
 
+TEST_F(ProgramTest, SaysWhereTransformsAreLockedToNoSnapshot) {
+  for (const std::string part : {"train", "t10k"}) {
+    test::write_file(folder / (part + "-images-idx3-ubyte"),
+                     test::idx_images(std::vector<uint8_t>(10 * 16, 1), 4, 4));
+    test::write_file(folder / (part + "-labels-idx1-ubyte"),
+                     test::idx_labels({0, 1, 2, 3, 4, 5, 6, 7, 8, 9}));
+  }
+  const auto said = [this](const std::string& estimator, const Words& more) {
+    Words words = {"run",
+                   "--data",
+                   "mnist",
+                   "--data-dir",
+                   folder.string(),
+                   "--hidden",
+                   "4",
+                   "--batch-size",
+                   "2",
+                   "--iterations",
+                   "1",
+                   "--gc-iterations",
+                   "1",
+                   "--threads",
+                   "1",
+                   "--out",
+                   "",
+                   "--estimator",
+                   estimator};
+    words.insert(words.end(), more.begin(), more.end());
+    const Outcome outcome = program(words);
+    EXPECT_EQ(outcome.status, kDone) << outcome.err;
+    return outcome.err;
+  };
+  const std::string note = "gradist run: transform-locking = on keeps ";
+  EXPECT_THAT(said("sg-b,gc", {"--dropout", "0.5"}),
+              StartsWith(note + "dropout = 0.5 the same from refresh to refresh, but no estimator "
+                                "takes a snapshot; off gives each epoch its own\n"));
+  EXPECT_THAT(said("sg-b", {"--augment", "flip", "--dropout", "0.5"}),
+              StartsWith(note + "augment = flip and dropout = 0.5 the same"));
+  EXPECT_THAT(said("sg-b", {"--dropout", "0.5", "--quiet"}), IsEmpty());
+  for (const Words& needless :
+       {Words{}, Words{"--augment", "flip", "--transform-locking", "off"}}) {
+    EXPECT_THAT(said("sg-b", needless), Not(HasSubstr(note)));
+  }
+  EXPECT_THAT(said("sg-b,svrg", {"--augment", "flip"}), Not(HasSubstr(note)));
+}
+
 TEST_F(ProgramTest, RefusesBadOptionsInOneLine) {
   EXPECT_EQ(refused_run({"--foo", "1"}), "--foo, must be a known option");
   EXPECT_EQ(refused_run({"--batchsize", "1"}),
@@ -258,6 +304,19 @@ TEST_F(ProgramTest, DataInfoSaysWhatFilesHold) {
   EXPECT_THAT(refused({"data", "fetch", "a9a", "--folder", "x"}), HasSubstr("--folder"));
   EXPECT_EQ(refused({"data", "info"}), "data info, must be given one file or folder, not 0");
   EXPECT_THAT(program({"data", "--help"}).out, HasSubstr("gradist data info PATH"));
+}
+
+TEST_F(ProgramTest, DataInfoIsDoneWhereCifarsArchiveWasUnpacked) {
+  const auto cifar = folder / "cifar";
+  std::filesystem::create_directories(cifar);
+  test::write_file(cifar / "batches.meta.txt", "airplane\n");
+  test::write_file(cifar / "readme.html", "<html>\n");
+  test::write_file(cifar / "test_batch.bin", test::cifar_record({3}, 0));
+  const Outcome outcome = program({"data", "info", cifar.string()});
+  EXPECT_EQ(outcome.status, kDone);
+  EXPECT_THAT(outcome.out,
+              HasSubstr("readme.html: text beside CIFAR's *.bin files, passed over\n"));
+  EXPECT_THAT(outcome.out, HasSubstr("test_batch.bin: CIFAR-10, 1 images"));
 }
 
 TEST_F(ProgramTest, HelpTeachesEveryOption) {

@@ -8,6 +8,7 @@
 #include "trajectory/network_of_run.h"
 #include "trajectory/parameter_hash.h"
 #include "trajectory/random_streams.h"
+#include "trajectory/transform_keys.h"
 
 #include <ATen/ops/full.h>
 #include <ATen/ops/randperm.h>
@@ -507,6 +508,38 @@ TEST_F(DeepRuns, TransformsAreNoPartOfOtherRuns) {
   EXPECT_NE(transformed.back(), plain.back());
   options.estimator = {"sg-b"};
   EXPECT_EQ(recorded(options).hashes(), transformed) << "measuring never moves the trajectory";
+}
+
+// Locked, the looks are those of the last refresh; else each epoch of seven batches has its own.
+TEST_F(DeepRuns, StepsSeeTheLooksOfTheLastRefreshOrOfTheirEpoch) {
+  RunOptions options = deep_run();
+  options.iterations = 16;
+  options.momentum = 0;
+  options.weight_decay = 0;
+  const ThreadScope threads(options.threads);
+  const Dataset train = load_data(data_options(options)).train;
+  const auto by_hand = [&](const std::function<uint64_t(int64_t)>& key) {
+    const auto source = network_of_run(options, train);
+    EpochSampler sampler(train.size(), options.batch_size,
+                         stream_generator(options.seed, RandomStream::kTraining));
+    const at::Tensor weights =
+        at::full({options.batch_size}, 1.0 / static_cast<double>(options.batch_size), at::kDouble);
+    for (int64_t t = 0; t < options.iterations; ++t) {
+      source->set_key(key(t));
+      const ParameterList gradient = source->weighted_gradient(sampler.next(), weights);
+      const at::NoGradGuard no_grad;
+      for (size_t l = 0; l < gradient.size(); ++l) {
+        source->parameters()[l].sub_(gradient[l], options.lr);
+      }
+    }
+    return parameter_hash(source->parameters());
+  };
+  options.transform_locking = "on";
+  EXPECT_EQ(recorded(options).hashes().back(),
+            by_hand([](int64_t t) { return static_cast<uint64_t>(t / 4); }));
+  options.transform_locking = "off";
+  EXPECT_EQ(recorded(options).hashes().back(),
+            by_hand([](int64_t t) { return transform_key(false, 0, Pass::kTraining, t / 7); }));
 }
 
 TEST_F(DeepRuns, DropoutIsPartOfTheStepsAndNotOfTheLosses) {

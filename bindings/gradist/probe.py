@@ -289,7 +289,8 @@ def _selected(tensor: Tensor, indices: Tensor) -> Tensor:
     ends = counts.cumsum(0)
     entries = torch.arange(int(counts.sum()), device=tensor.device) + (starts[indices] - ends + counts).repeat_interleave(counts)
     parts = torch.cat([ends.new_zeros(1), ends]), tensor.col_indices()[entries], tensor.values()[entries]
-    with torch.sparse.check_sparse_tensor_invariants(False):  # rows of a tensor that was checked; torch warns where nothing is said
+    # Rows of a tensor that was checked; torch warns where nothing is said.
+    with torch.sparse.check_sparse_tensor_invariants(False):  # type: ignore[no-untyped-call]
         return torch.sparse_csr_tensor(*parts, (len(indices), tensor.shape[1]))
 
 

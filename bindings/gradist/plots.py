@@ -250,7 +250,7 @@ def metainit(trace: Trace, *, width: float = 3.25) -> Figure:
     assert series is not None
     figure, (axes,) = _panels(1, width, 2.4)
     axes.plot(series.step, series.quotient, color=COLORS["sg-b"])
-    axes.set_yscale("log")
+    _log_scale(axes, [series.quotient])
     _label(axes, "Gradient quotient", x_label="MetaInit step")
     return figure
 

@@ -28,12 +28,17 @@ std::vector<std::pair<std::string, at::Tensor>> named(
 }
 
 /// Inputs and targets of the training set, then of the test set.
-std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> load(const std::string& data,
-                                                                const std::string& data_dir,
-                                                                bool standardize) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> load(
+    const std::string& data, const std::string& data_dir, bool standardize,
+    const std::string& targets, const std::string& target_column,
+    const std::vector<std::string>& hdf5_train, const std::vector<std::string>& hdf5_test) {
   const py::gil_scoped_release no_gil;
-  const DataSplit split =
-      load_data({.data = data, .data_dir = data_dir, .standardize = standardize});
+  DataOptions options{.data = data, .data_dir = data_dir, .standardize = standardize};
+  options.targets = targets;
+  options.target_column = target_column;
+  options.hdf5_train = hdf5_train;
+  options.hdf5_test = hdf5_test;
+  const DataSplit split = load_data(options);
   return {split.train.inputs, split.train.targets, split.test.inputs, split.test.targets};
 }
 
@@ -70,8 +75,11 @@ void bind_models(py::module_& module) {
       .def("double", [](Network& self) { self.to(at::kDouble); })
       .def("describe", &Network::describe);
   module.def("model_names", &model_names);
+  const DataOptions data;
   module.def("load_data", &load, py::kw_only(), py::arg("data"), py::arg("data_dir") = "",
-             py::arg("standardize") = true);
+             py::arg("standardize") = true, py::arg("targets") = data.targets,
+             py::arg("target_column") = data.target_column, py::arg("hdf5_train") = data.hdf5_train,
+             py::arg("hdf5_test") = data.hdf5_test);
 }
 
 }  // namespace gradist::python

@@ -31,7 +31,16 @@ def run_presets() -> list[tuple[str, str, str, str]]:
 
 def run_options() -> list[tuple[str, str, str]]: ...
 def model_names() -> list[str]: ...
-def load_data(*, data: str, data_dir: str = "", standardize: bool = True) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def load_data(
+    *,
+    data: str,
+    data_dir: str = "",
+    standardize: bool = True,
+    targets: str = "classes",
+    target_column: str = "last",
+    hdf5_train: Sequence[str] = ...,
+    hdf5_test: Sequence[str] = ...,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Inputs and targets of the training set, then of the test set."""
 
 class Network:

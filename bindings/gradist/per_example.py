@@ -19,7 +19,7 @@ from torch.utils.checkpoint import CheckpointError
 from gradist import _core
 from gradist.following import tensors_in, unfollowed
 from gradist.layers import Layers
-from gradist.probe import Data, LossFunction, ModelSource, is_random, refuse_coupled, trainable, unchanged
+from gradist.probe import Data, LossFunction, ModelSource, is_random, refuse_coupled, rows, trainable, unchanged
 from gradist.recording import recorded
 
 __all__ = ["GradientNorms", "Method", "PerExample", "choices", "gradient_norms", "per_example"]
@@ -115,7 +115,8 @@ class PerExample:
         again = self._tape.differentiated_twice(self._parameters) if self._tape.twice else []
         if both := [self._names[each] for each in again if each in self._reached]:
             raise ValueError(f"parameter {both[0]!r} is used where no layer rule sees it and in a gradient of a gradient, must not be in both")
-        self._tape.settle(self._parameters, [each for call in self._calls for each in tensors_in((call.args, call.kwargs))])
+        inputs = tensors_in([(call.args, call.kwargs) for call in self._calls])
+        self._tape.settle(self._parameters, [each for each in inputs if each.layout == torch.strided])
         self._reduced = self._tape.norms_and_sums(self._parameters)
         self._examples = self._tape.examples or next((call.examples for call in self._calls if call.examples), 0)
         uncovered = sorted(self._reached | set(again))
@@ -311,7 +312,7 @@ class _Call:
         def alone(values: Any) -> Any:
             if isinstance(values, Tensor):
                 own = values.dim() > 0 and values.shape[0] == examples
-                return values.detach()[example : example + 1] if own else values
+                return rows(values.detach(), example, example + 1) if own else values
             if isinstance(values, Mapping):
                 return {name: alone(each) for name, each in values.items()}
             return type(values)(alone(each) for each in values) if isinstance(values, tuple | list) else values

@@ -32,6 +32,7 @@ __all__ = [
     "layers",
     "losses",
     "make_figure",
+    "metainit",
     "normalized_variance",
     "squared_norms",
     "variance_ratio",
@@ -215,19 +216,42 @@ def variance_ratio(trace: Trace, *, width: float = 4.5) -> Figure:
 
 
 def drift(trace: Trace, *, width: float = 6.5) -> Figure:
-    """Distance from the snapshot and curvature along it, iteration by iteration, each followed interval a curve: [Defazio19] Fig. 3."""
+    """Distance from the snapshot and curvature along it, iteration by iteration, each followed interval a curve: [Defazio19] Fig. 3.
+    Points are the curvature of the full gradient, at the log points."""
     series = trace.drift
-    intervals = (series.iteration - series.since_snapshot) // trace.config["refresh_every"]
+    every = trace.config["refresh_every"]
+    intervals = (series.iteration - series.since_snapshot) // every
     figure, panels = _panels(2, width, 2.4)
+    names = np.unique(intervals)
+    shades = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(names)))
     for quantity, axes in zip(("distance", "curvature"), panels, strict=True):
-        names = np.unique(intervals)
-        for interval, shade in zip(names, mpl.colormaps["viridis"](np.linspace(0, 0.9, len(names))), strict=True):
+        for interval, shade in zip(names, shades, strict=True):
             there = intervals == interval
             axes.plot(series.since_snapshot[there], series[quantity][there], color=shade, label=str(interval))
         _label(axes, quantity.capitalize(), x_label="Iterations after the snapshot")
         axes.set_ylim(bottom=0)
     if len(names) <= _MAX_WAYS:
         panels[0].legend(title="refresh", title_fontsize=7)
+    if _any_finite(trace.trajectory, "snapshot_curvature"):
+        for interval, shade in zip(names, shades, strict=True):
+            there = trace.iterations // every == interval
+            panels[1].plot(trace.iterations[there] % every, trace.trajectory.snapshot_curvature[there], "o", color=shade, markersize=3)
+        whole = "all examples" if trace.config.get("measure", "exact") == "exact" else "estimate for all examples"
+        panels[1].legend(handles=[
+            Line2D([], [], color=_GRAY, label="a minibatch"),
+            Line2D([], [], color=_GRAY, marker="o", markersize=3, linestyle="", label=whole),
+        ])  # fmt: skip
+    return figure
+
+
+def metainit(trace: Trace, *, width: float = 3.25) -> Figure:
+    """The gradient quotient that MetaInit lowers, step by step, before the first step of training."""
+    series = trace.metainit
+    assert series is not None
+    figure, (axes,) = _panels(1, width, 2.4)
+    axes.plot(series.step, series.quotient, color=COLORS["sg-b"])
+    _log_scale(axes, [series.quotient])
+    _label(axes, "Gradient quotient", x_label="MetaInit step")
     return figure
 
 
@@ -242,6 +266,7 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "squared-norms": squared_norms,
     "variance-ratio": variance_ratio,
     "drift": drift,
+    "metainit": metainit,
 }
 
 
@@ -255,6 +280,7 @@ def available(trace: Trace) -> list[str]:
         "squared-norms": _any_finite(trace.gradients, "squared_norm_quantiles"),
         "variance-ratio": any(_any_finite(trace[name], "variance_ratio") for name in trace.estimators),
         "drift": _any_finite(trace.drift, "distance"),
+        "metainit": trace.metainit is not None and _any_finite(trace.metainit, "quotient"),
     }
     for quantity in ("average_variance", "normalized_variance"):
         with_values[quantity.replace("_", "-")] = any(_any_finite(trace[name], quantity) for name in trace.estimators)

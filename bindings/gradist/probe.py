@@ -26,6 +26,7 @@ __all__ = [
     "is_random",
     "refuse_coupled",
     "refuse_random",
+    "rows",
     "take",
     "trainable",
     "unchanged",
@@ -35,8 +36,9 @@ _COPIES_OF_FACTORS = 4
 
 Data = tuple[Any, Any] | Dataset[Any]
 """Inputs and targets: tensors whose dimension 0 is the examples, or tuples, lists or dicts of such. A tuple or list of inputs
-is passed to the model as arguments, a dict as keywords. Or a `torch.utils.data.Dataset` of pairs (input, target), which is
-read once, example by example, into tensors: whatever it does at random is done once."""
+is passed to the model as arguments, a dict as keywords. A sparse CSR tensor [N, features] stays sparse; the model gets its rows.
+Or a `torch.utils.data.Dataset` of pairs (input, target), which is read once, example by example, into tensors: whatever it does
+at random is done once."""
 
 LossFunction = Callable[[Any, Any], Tensor]
 """loss_fn(outputs, targets) -> [B], one loss an example."""
@@ -105,7 +107,7 @@ class ModelSource:
         """Squared norms and sum of g_i for the examples from `begin` to `end`."""
         inputs, targets = self.inputs, self.targets
         if end - begin < self.examples:
-            inputs, targets = (_mapped(each, lambda tensor: tensor[begin:end]) for each in (inputs, targets))
+            inputs, targets = (_mapped(each, lambda tensor: rows(tensor, begin, end)) for each in (inputs, targets))
 
         def new_tape() -> _core.Tape:
             return _core.Tape(examples=end - begin, reduce=True, keep_factors=False, choices=choices)
@@ -268,7 +270,28 @@ def _check_alone_as_in_batch(source: ModelSource, examples: int = 3) -> None:
 
 def take(values: Any, indices: Tensor) -> Any:
     """The examples `indices` of a tensor, or of every tensor in a tuple, list or dict."""
-    return _mapped(values, lambda tensor: tensor.index_select(0, indices.to(tensor.device)))
+    return _mapped(values, lambda tensor: _selected(tensor, indices.to(tensor.device)))
+
+
+def rows(tensor: Tensor, begin: int, end: int) -> Tensor:
+    """The examples from `begin` to `end`."""
+    if tensor.layout == torch.strided:
+        return tensor[begin:end]
+    return _selected(tensor, torch.arange(begin, end, device=tensor.device))
+
+
+def _selected(tensor: Tensor, indices: Tensor) -> Tensor:
+    """torch has no `index_select` of compressed rows."""
+    if tensor.layout == torch.strided:
+        return tensor.index_select(0, indices)
+    starts = tensor.crow_indices()
+    counts = starts.diff()[indices]
+    ends = counts.cumsum(0)
+    entries = torch.arange(int(counts.sum()), device=tensor.device) + (starts[indices] - ends + counts).repeat_interleave(counts)
+    parts = torch.cat([ends.new_zeros(1), ends]), tensor.col_indices()[entries], tensor.values()[entries]
+    # Rows of a tensor that was checked; torch warns where nothing is said.
+    with torch.sparse.check_sparse_tensor_invariants(False):  # type: ignore[no-untyped-call]
+        return torch.sparse_csr_tensor(*parts, (len(indices), tensor.shape[1]))
 
 
 def _mapped(values: Any, function: Callable[[Tensor], Tensor]) -> Any:
@@ -303,6 +326,12 @@ def _tensors(values: Any, name: str) -> list[Tensor]:
 def _count_examples(inputs: Any, targets: Any) -> int:
     tensors = _tensors(inputs, "inputs") + _tensors(targets, "targets")
     sizes = {each.shape[0] if each.dim() else None for each in tensors}
+    for each in tensors:
+        if each.layout not in (torch.strided, torch.sparse_csr) or (each.layout == torch.sparse_csr and each.dim() != 2):
+            raise ValueError(
+                f"inputs or targets are {each.layout} of shape {list(each.shape)}, must be dense or sparse CSR [N, features]: "
+                "call .to_sparse_csr() or .to_dense() first"
+            )
     if len(sizes) != 1 or sizes & {0, None}:
         shapes = ", ".join(str(list(each.shape)) for each in tensors)
         raise ValueError(f"inputs and targets have shapes {shapes}, must agree in dimension 0, the examples, and not be empty")

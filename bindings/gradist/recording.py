@@ -145,23 +145,28 @@ class _Recording(BatchFollower, TorchFunctionMode):
 # ---- the table: operation -> what records it; None where it is not recorded
 
 
-def _at(mode: _Recording, input: Tensor, *parameters: Tensor | None) -> int | None:
+def _at(mode: _Recording, input: Tensor, *parameters: Tensor | None, sparse: bool = False) -> int | None:
     """Where the examples of a layer's input are, 0 or 1, if there is something to record."""
-    if not any(mode.wants(each) for each in parameters):
+    if not any(mode.wants(each) for each in parameters) or not (sparse or input.layout == torch.strided):
         return None
     dimension = mode.batch_dimension(input)
     return dimension if dimension in (0, 1) else None
 
 
 def _linear(mode: _Recording, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
-    where = _at(mode, input, weight, bias)
-    return None if where is None else mode.tape.linear(input, weight, bias, sequence_first=where == 1)
+    where = _at(mode, input, weight, bias, sparse=True)
+    return None if where is None else mode.tape.linear(_dense(input), weight, bias, sequence_first=where == 1)
 
 
 def _matmul(mode: _Recording, input: Tensor, other: Tensor) -> Tensor | None:
-    if not isinstance(other, Tensor) or other.dim() != 2 or input.dim() < 2 or _at(mode, input, other) != 0:
+    if not isinstance(other, Tensor) or other.dim() != 2 or input.dim() < 2 or _at(mode, input, other, sparse=True) != 0:
         return None
-    return mode.tape.matmul(input, other)
+    return mode.tape.matmul(_dense(input), other)
+
+
+def _dense(input: Tensor) -> Tensor:
+    """Sparse examples of a batch as the factor that linear layers keep of them: I numbers each, however large the data set."""
+    return input if input.layout == torch.strided else input.to_dense()
 
 
 def _convolution(dimensions: int) -> Callable[..., Tensor | None]:

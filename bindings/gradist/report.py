@@ -36,7 +36,8 @@ _CAPTIONS = {
     "variance-ratio": "Variance of an estimate with a snapshot over that of a plain minibatch, by how far the run is on its way to "
     "the next snapshot. Shaded: worse than plain SGD. Only below the dashed line at 1/3 is it worth the gradients it costs; "
     "dotted: the learning rate drops.",
-    "drift": "Distance from the last snapshot, and how fast the gradients of a minibatch change along it.",
+    "drift": "Distance from the last snapshot, and how fast the gradients of a minibatch change along it; points: the full gradient.",
+    "metainit": "The gradient quotient that MetaInit lowers by the norms of the initial weights, before training, each step on new noise.",
 }
 
 

@@ -327,7 +327,7 @@ class Trace(Mapping[str, EstimatorSeries]):
     def plot(self, figure: str = "variances", **options: Any) -> Figure:
         """One of the report's figures, ready for a paper: `variances` (average and normalized variance side by side),
         `average-variance`, `normalized-variance`, `losses`, `layers`, `cluster-sizes`, `cluster-variance`, `squared-norms`,
-        `variance-ratio` or `drift`.
+        `variance-ratio`, `drift` or `metainit`.
 
         Options are those of the function of that name in `gradist.plots`, such as `width` in inches and `window`, the
         number of log points that the rolling mean and its standard deviation are taken over.

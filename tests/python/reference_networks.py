@@ -3,6 +3,7 @@
 Parameters come in the same order as in the C++ network, also torchvision's: weights are handed over by position.
 """
 
+import math
 import re
 
 import torch
@@ -116,6 +117,14 @@ def lenet5(parts, example, outputs, pool=nn.MaxPool2d):
     )  # fmt: skip
 
 
+def mlp(parts, example, outputs, hidden=()):
+    layers, inputs = [nn.Flatten()], math.prod(example)
+    for width in hidden:
+        layers += [nn.Linear(inputs, width), parts.activation()]
+        inputs = width
+    return nn.Sequential(*layers, nn.Linear(inputs, outputs))
+
+
 def cnn(parts, example, outputs):
     first, second, hidden = parts.scaled(32, 64, 2048)
     side = ((example[1] - 4) // 2 - 4) // 2
@@ -137,7 +146,7 @@ def vgg11(parts, example, outputs):
 BLOCKS = {18: [2, 2, 2, 2], 50: [3, 4, 6, 3], 101: [3, 4, 23, 3]}
 
 
-def make(model, width=1.0, activation="relu", norm="none", example=(3, 32, 32), outputs=10):
+def make(model, width=1.0, activation="relu", norm="none", example=(3, 32, 32), outputs=10, hidden=()):
     """The network of this name, in float64 and eval mode."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -151,6 +160,8 @@ def make(model, width=1.0, activation="relu", norm="none", example=(3, 32, 32), 
                 made = resnet(parts, example, outputs, 64, BLOCKS[layers], **shape)
             else:
                 made = resnet(parts, example, outputs, 16, [(layers - 2) // 6] * 3)
+        elif model in ("mlp", "logistic", "linear"):
+            made = mlp(parts, example, outputs, hidden)
         elif model.startswith("lenet5"):
             made = lenet5(parts, example, outputs, nn.AvgPool2d if model.endswith("average") else nn.MaxPool2d)
         else:

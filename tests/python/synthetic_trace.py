@@ -38,7 +38,7 @@ def write_trace(path: Path, *, iterations: int = 2000, log_every: int = 10, esti
         columns = {
             "epoch": iteration * BATCH_SIZE / EXAMPLES, "train_loss": 2.3 * decay, "test_loss": 2.4 * decay + 0.05,
             "train_accuracy": 1 - 0.9 * decay, "test_accuracy": 0.97 - 0.87 * decay, "learning_rate": 0.1 + 0 * decay,
-            "squared_gradient_norm": plain, "distance_to_snapshot": since, "snapshot_curvature": np.nan * since,
+            "squared_gradient_norm": plain, "distance_to_snapshot": since, "snapshot_curvature": np.where(since > 0, 1 + since, np.nan),
             "parameter_hash": np.arange(len(iteration), dtype=np.uint64), "seconds": 0.01 * iteration,
         }  # fmt: skip
         for name, values in columns.items():
@@ -50,6 +50,7 @@ def write_trace(path: Path, *, iterations: int = 2000, log_every: int = 10, esti
             _write(group, "variance_ratio", factors[name] if name == "svrg" else np.nan * since)
         _write_refreshes(file, refreshes, estimators, generator)
         _write_drift(file.create_group("drift"))
+        _write_metainit(file.create_group("metainit"))
         _write_gradients(file.create_group("gradients"), plain, generator, share)
     return path
 
@@ -95,6 +96,11 @@ def _write_drift(group):
     _write(group, "since_snapshot", since)
     _write(group, "distance", np.sqrt(since))
     _write(group, "curvature", 1 + 1 / since)
+
+
+def _write_metainit(group):
+    _write(group, "step", np.arange(11))
+    _write(group, "quotient", 1 + np.geomspace(1, 0.1, 11))
 
 
 def _write_gradients(group, plain, generator, share):

@@ -301,7 +301,7 @@ FORMATS = {
 @pytest.mark.parametrize("data, write, more", FORMATS.values(), ids=FORMATS)
 def test_streamed_data_give_the_same_trace(data, write, more, tmp_path):
     options = {"data": data, "data_dir": str(write(tmp_path))}
-    changed = {"label_corruption": 0.1, "duplicates": "2,0.3", "train_examples": 9} | more
+    changed = {"label_corruption": 0.1, "duplicates": "2,0.3", "train_examples": 9, "label_smoothing": 0.1} | more
     plain = hashes(**options, stream=True)
     assert plain == hashes(**options, stream=False)
     noisy = hashes(**options, **changed, stream=True)

@@ -69,6 +69,29 @@ def test_ratios_are_a_curve_for_each_way_from_the_snapshot(run_path):
         np.testing.assert_array_equal(distance[1].get_ydata(), trace.drift.distance[19:])
 
 
+def test_drift_shows_the_curvature_of_all_examples_beside_that_of_a_minibatch(run_path):
+    with gradist.open(run_path) as trace:
+        axes = trace.plot("drift").axes[1]
+        curves = [line for line in axes.lines if line.get_linestyle() == "-"]
+        points = [line for line in axes.lines if line.get_marker() == "o"]
+        np.testing.assert_array_equal(curves[0].get_ydata(), trace.drift.curvature[:19])
+        for interval, line in enumerate(points[:2]):  # log points 0, 10, 20, 30; refreshes 0, 20
+            there = slice(2 * interval, 2 * interval + 2)
+            np.testing.assert_array_equal(line.get_xdata(), [0, 10])
+            np.testing.assert_array_equal(line.get_ydata(), trace.trajectory.snapshot_curvature[there])
+            assert line.get_color() is not None and np.array_equal(line.get_color(), curves[interval].get_color())
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a minibatch", "all examples"]
+
+
+def test_metainit_shows_the_quotient_of_each_step(run_path, tmp_path):
+    with gradist.open(run_path) as trace:
+        (line,) = trace.plot("metainit").axes[0].lines
+        np.testing.assert_array_equal(line.get_xdata(), [0, 1, 2, 3])
+        np.testing.assert_array_equal(line.get_ydata(), trace.metainit.quotient)
+    with gradist.run(out=tmp_path / "plain.h5", iterations=2, hidden=[4], estimator="sg-b", progress=False) as plain:
+        assert "metainit" not in plots.available(plain)
+
+
 def test_estimators_and_figures_that_a_trace_lacks_are_absent(tmp_path):
     path = write_trace(tmp_path / "trace.h5", estimators=("sg-b", "svrg"))
     with gradist.open(path) as trace:

@@ -117,10 +117,20 @@ def test_a_small_preset_in_full(preset):
     print(f"{preset}: {trace.trajectory.seconds[-1]:.0f} s, {trace.config['threads']} threads; {PRESETS[preset][2]} said")
 
 
-@pytest.mark.parametrize("preset", [name for name in RF_PRESETS if name.endswith(":small") and "protocol" not in name])
+@pytest.mark.parametrize(
+    "preset",
+    [
+        pytest.param(name, marks=pytest.mark.nightly if "protocol" in name else ())
+        for name in RF_PRESETS
+        if name.endswith(":small")
+    ],
+)
 def test_a_small_sweep(preset):
     sweep = gradist.rf.sweep(preset=preset, progress=False).to_xarray()
     assert (sweep.complete == 1).all()
+    if "protocol" in preset:  # by draws, so that no ratio is exact
+        assert np.isfinite(sweep.max_average_variance).all()
+        return
     variance = sweep.max_average_variance
     np.testing.assert_allclose(variance.sel(estimator="sg-2b"), variance.sel(estimator="sg-b") / 2, rtol=1e-12)
 

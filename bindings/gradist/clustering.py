@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,12 @@ from torch import Tensor, nn
 from gradist import _core
 from gradist.probe import Data, LossFunction, ModelSource, check_separable, fast_format, unchanged
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 __all__ = ["Clustering", "cluster"]
+
+_CHUNK_BYTES = 1 << 28  # of the factors of the examples that are looked at together
 
 
 class Clustering:
@@ -82,11 +87,126 @@ class Clustering:
         """J after each step of the algorithm, as the algorithm sees it; empty for one of your own."""
         return self._core.history
 
+    # ---- what is in the clusters
+
+    def composition(self, labels: Any) -> Tensor:
+        """Examples of every class in every cluster, [K, C] int64.
+
+        Args:
+            labels: class of every example, [N] whole numbers from 0 on; C is one more than the largest.
+        """
+        classes = torch.as_tensor(labels).detach().cpu()
+        self._check_one_each("labels", classes)
+        if classes.is_floating_point() or classes.is_complex():
+            raise ValueError(f"labels are {classes.dtype}, must be whole numbers from 0 on, the classes")
+        classes = classes.long()
+        if (least := int(classes.min())) < 0:
+            raise ValueError(f"labels hold {least}, must be whole numbers from 0 on, the classes")
+        count = int(classes.max()) + 1
+        return torch.bincount(self.assignments * count + classes, minlength=len(self) * count).view(len(self), count)
+
+    def distances(self, model: nn.Module, loss_fn: LossFunction, data: Data, *, max_memory: int = 0) -> Tensor:
+        """||g_i - C_k||^2 of every example, k its cluster and C_k the mean gradient of the members of k, at the model's present
+        parameters: [N] float64.
+
+        Of all parameters, whichever `cluster` compared. From one plain backward pass over the examples for the means and one pass for
+        ||g_i||^2 - 2 <g_i, C_k> + ||C_k||^2, a cluster at a time; examples alone in their cluster are at 0, which takes no pass.
+        Rounding, in the model's floating-point type, is relative to ||g_i||^2 + ||C_k||^2: in float32 a distance below a millionth of that
+        says no more than that the example is near.
+
+        Args:
+            model: any module whose examples do not influence each other; its state is left as it is.
+            loss_fn: loss_fn(outputs, targets) -> [B], one loss an example.
+            data: inputs and targets of the N examples, as for `cluster`.
+            max_memory: bytes for the factors of a chunk of examples; 0: 256 MiB.
+
+        Example:
+            >>> clusters = gradist.cluster(model, loss_fn, (inputs, targets), k=32)
+            >>> d = clusters.distances(model, loss_fn, (inputs, targets))
+            >>> clusters.nearest(d, 5)[0], clusters.farthest(d, 5)[0]       # of cluster 0
+        """
+        if max_memory < 0:
+            raise ValueError(f"max_memory = {max_memory}, must be >= 0")
+        source = ModelSource(model, loss_fn, data)
+        if source.examples != len(self.assignments):
+            raise ValueError(f"data has {source.examples} examples, must have as many as the clustering, {len(self.assignments)}")
+        found = torch.zeros(source.examples, dtype=torch.float64)
+        with unchanged(source.layers):
+            check_separable(source)
+            source.format = fast_format(source)
+            chunk = max(1, (max_memory or _CHUNK_BYTES) // max(1, source.bytes_an_example()))
+            for members in self._members():
+                if len(members) > 1:
+                    found[members] = _distances_to_mean(source, torch.split(members, chunk))
+        if not found.isfinite().all():
+            raise ValueError("the distances are not finite, must be: look for nan or inf in the data, the parameters and the losses")
+        return found
+
+    def nearest(self, distances: Any, n: int = 8) -> list[Tensor]:
+        """The n examples of every cluster nearest to its center, nearest first: K tensors of examples' numbers, shorter for clusters
+        of fewer.
+
+        Args:
+            distances: what `distances` gave, or others of your own, [N].
+            n: examples a cluster, at least 1.
+        """
+        return [ranked[:n] for ranked in self._by_distance(distances, n)]
+
+    def farthest(self, distances: Any, n: int = 8) -> list[Tensor]:
+        """The n examples of every cluster farthest from its center, farthest first; otherwise as `nearest`."""
+        return [ranked.flip(0)[:n] for ranked in self._by_distance(distances, n)]
+
+    def plot(self, images: Any, distances: Any, labels: Any = None, **options: Any) -> Figure:
+        """Images nearest to and farthest from the centers, a row a cluster, with the cluster's size and commonest classes: a
+        matplotlib figure, ready for a paper.
+
+        Args:
+            images: of every example, grey [N, H, W] or [N, 1, H, W], or colour [N, 3, H, W]; values of any scale.
+            distances: what `distances` gave, [N].
+            labels: class of every example, [N]; None: no classes.
+            options: those of `gradist.cluster_plots.examples`: which `clusters` (the 8 largest), `n` images nearest and farthest,
+                `names` of the classes, `width` in inches, `cmap` of grey images.
+        """
+        from gradist import cluster_plots
+
+        return cluster_plots.examples(self, images, distances, labels, **options)
+
+    def _members(self) -> Sequence[Tensor]:
+        """The examples of every cluster in their order."""
+        return torch.split(self.assignments.argsort(stable=True), self.sizes.tolist())
+
+    def _by_distance(self, distances: Any, n: int) -> list[Tensor]:
+        if n < 1:
+            raise ValueError(f"n = {n}, must be >= 1")
+        values = torch.as_tensor(distances).detach().cpu()
+        self._check_one_each("distances", values)
+        return [members[values[members].argsort(stable=True)] for members in self._members()]
+
+    def _check_one_each(self, name: str, values: Tensor) -> None:
+        if list(values.shape) != [len(self.assignments)]:
+            raise ValueError(f"{name} have shape {list(values.shape)}, must be [{len(self.assignments)}], one for each example")
+
     def __len__(self) -> int:
         return len(self._core.sizes)
 
     def __repr__(self) -> str:
         return f"<gradist.Clustering: {len(self.assignments)} examples in {len(self)} clusters>"
+
+
+def _distances_to_mean(source: ModelSource, chunks: Sequence[Tensor]) -> Tensor:
+    """||g_i - C||^2 of the examples, C the mean of their gradients; never below zero."""
+    sums = [torch.zeros_like(each, dtype=torch.float64, requires_grad=False) for each in source.parameters]
+    for chunk in chunks:
+        for total, part in zip(sums, source.weighted_gradient(chunk, torch.ones(len(chunk))), strict=True):
+            total += part
+    # Rounded to what the products are taken with, so that its norm belongs to them.
+    center = [(each / sum(map(len, chunks))).to(own.dtype) for each, own in zip(sums, source.parameters, strict=True)]
+    squared_norm = sum(float(each.double().square().sum()) for each in center)
+    found = []
+    for chunk in chunks:
+        batch = source.gradients(chunk)
+        found.append((batch.squared_norms() - 2 * batch.inner_direction(center) + squared_norm).cpu())
+    return torch.cat(found).clamp(min=0)
 
 
 def cluster(

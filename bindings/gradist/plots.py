@@ -143,25 +143,27 @@ def layers(trace: Trace, *, width: float = 6.5, window: int | None = None) -> Fi
 
 
 def cluster_sizes(trace: Trace, *, width: float = 6.5) -> Figure:
-    """Sizes of the clusters after each refresh, the largest first, and their spread over the run."""
+    """Sizes of the clusters after each refresh, the largest first, and their spread over the run: a row for each estimator that draws
+    from clusters."""
     sizes = _cluster_sizes(trace)
-    name, refresh = next(iter(sizes.items()))
-    figure, panels = _panels(2, width, 2.4)
-    ranked = -np.sort(-refresh["sizes"].astype(float), axis=1)
-    _ranked_sizes(panels[0], ranked, refresh["iteration"])
-    _spread_over_refreshes(panels[1], ranked, refresh["iteration"], color_of(name))
+    figure, rows = _titled_rows(sizes, width, 2.4)
+    for (name, refresh), (ranks, spread) in zip(sizes.items(), rows, strict=True):
+        ranked = -np.sort(-refresh["sizes"].astype(float), axis=1)
+        _ranked_sizes(ranks, ranked, refresh["iteration"])
+        _spread_over_refreshes(spread, ranked, refresh["iteration"], color_of(name, list(sizes)))
     return figure
 
 
 def cluster_variance(trace: Trace, *, width: float = 6.5) -> Figure:
-    """Where the variance within clusters is: its share by cluster, smallest cluster first, beside the share of the examples, at the
-    last refresh; and its share by parameter of the model, after each refresh."""
-    refresh = next(iter(_cluster_scatter(trace).values()))
-    figure, panels = _panels(2, width, 2.4)
-    order = np.argsort(refresh["sizes"][-1], kind="stable")
-    _share_by_cluster(panels[0], refresh["scatter"][-1][order], refresh["sizes"][-1][order].astype(float))
-    panels[0].set_title(f"Refresh at {refresh['iteration'][-1]:,}", loc="left")
-    _share_by_parameter(panels[1], trace.layers, refresh["parameter_scatter"], refresh["iteration"])
+    """Where the variance within clusters is, a row for each estimator that draws from clusters: its share by cluster, smallest cluster
+    first, beside the share of the examples, at the last refresh; and its share by parameter of the model, after each refresh."""
+    scatter = _cluster_scatter(trace)
+    figure, rows = _titled_rows(scatter, width, 2.4)
+    for refresh, (by_cluster, by_parameter) in zip(scatter.values(), rows, strict=True):
+        order = np.argsort(refresh["sizes"][-1], kind="stable")
+        _share_by_cluster(by_cluster, refresh["scatter"][-1][order], refresh["sizes"][-1][order].astype(float))
+        by_cluster.set_title(f"Refresh at {refresh['iteration'][-1]:,}", loc="left")
+        _share_by_parameter(by_parameter, trace.layers, refresh["parameter_scatter"], refresh["iteration"])
     return figure
 
 
@@ -481,6 +483,18 @@ def _panels(
     for spare in panels[count:]:
         spare.remove()
     return figure, panels[:count]
+
+
+def _titled_rows(names: Iterable[str], width: float, height: float) -> tuple[TraceFigure, list[tuple[Axes, Axes]]]:
+    """A row of two panels for each estimator, its name above it."""
+    estimators = list(names)
+    figure = TraceFigure(figsize=(width, height * len(estimators)), layout="constrained")
+    rows = []
+    for part, name in zip(figure.subfigures(len(estimators), squeeze=False).flat, estimators, strict=True):
+        part.suptitle(name.upper(), fontsize=8, fontweight="bold")
+        left, right = part.subplots(1, 2)
+        rows.append((left, right))
+    return figure, rows
 
 
 def _label(axes: Axes, y_label: str, x_label: str = "Iteration") -> None:

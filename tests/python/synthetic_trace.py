@@ -25,7 +25,7 @@ def write_trace(path: Path, *, iterations: int = 2000, log_every: int = 10, esti
     refreshes = np.arange(0, iterations + 1, REFRESH_EVERY)
     since = iteration % REFRESH_EVERY / REFRESH_EVERY
     plain = 1e-3 * np.exp(-3 * iteration / iterations) * np.exp(0.1 * generator.standard_normal(len(iteration)))
-    factors = {"sg-b": 1 + 0 * since, "sg-2b": 0.5 + 0 * since, "svrg": 0.9 * since, "gc": 0.1 + 0.2 * since}
+    factors = {"sg-b": 1 + 0 * since, "sg-2b": 0.5 + 0 * since, "svrg": 0.9 * since, "gc": 0.1 + 0.2 * since, "gc-descent": 0.1 + 0.1 * since}
 
     with h5py.File(path, "w", libver="latest", track_order=True) as file:
         file.attrs.update(
@@ -77,8 +77,8 @@ def _write_estimator(group, variance):
 def _write_refreshes(file, refreshes, estimators, generator):
     if "svrg" in estimators:
         _write(file.create_group("refresh/svrg"), "iteration", refreshes)
-    if "gc" in estimators:
-        group = file.create_group("refresh/gc")
+    for name in (each for each in estimators if each.startswith("gc")):
+        group = file.create_group(f"refresh/{name}")
         weights = generator.dirichlet(np.full(CLUSTERS, 1.5))
         assignments = generator.choice(CLUSTERS, size=(len(refreshes), EXAMPLES), p=weights)
         sizes = np.stack([np.bincount(row, minlength=CLUSTERS) for row in assignments])

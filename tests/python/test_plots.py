@@ -129,3 +129,25 @@ def test_shares_of_the_variance_within_clusters(synthetic):
     tops = [band.get_paths()[0].vertices[:, 1].max() for band in by_parameter.collections]
     np.testing.assert_allclose(tops, np.cumsum([5.0, 0.1, 3.0, 0.2]) / 8.3 * 100)
     assert [band.get_label() for band in by_parameter.collections] == list(synthetic.layers)
+
+
+def test_two_estimators_with_clusters_are_two_rows(tmp_path):
+    path = write_trace(tmp_path / "trace.h5", estimators=("sg-b", "gc", "gc-descent"))
+    with gradist.open(path) as trace:
+        sizes, variance = trace.plot("cluster-sizes"), trace.plot("cluster-variance")
+        assert not np.array_equal(trace.refreshes["gc"].sizes, trace.refreshes["gc-descent"].sizes)
+        for figure in (sizes, variance):
+            assert [part.get_suptitle() for part in figure.subfigs] == ["GC", "GC-DESCENT"]
+            assert len(figure.axes) == 4
+            figure.savefig(tmp_path / "figure.png")
+        for row, name in enumerate(("gc", "gc-descent")):
+            refresh = trace.refreshes[name]
+            ranks, spread = sizes.subfigs[row].axes
+            by_cluster, _ = variance.subfigs[row].axes
+            ranked = -np.sort(-refresh.sizes[-1].astype(float))
+            np.testing.assert_array_equal(ranks.lines[-1].get_ydata(), np.where(ranked > 0, ranked, np.nan))
+            np.testing.assert_array_equal(spread.lines[0].get_ydata(), np.median(refresh.sizes, axis=1))
+            assert spread.lines[0].get_color() == plots.COLORS[name]
+            order = np.argsort(refresh.sizes[-1], kind="stable")
+            heights = [bar.get_height() for bar in by_cluster.patches]
+            np.testing.assert_allclose(heights, 100 * (refresh.scatter[-1] / refresh.scatter[-1].sum())[order])

@@ -137,7 +137,7 @@ def layers(trace: Trace, *, width: float = 6.5, window: int | None = None) -> Fi
         axes.set_title(layer, loc="left")
     _common_labels(figure, panels, columns, "Average variance")
     if len(trace.layers) > len(shown):
-        figure.suptitle(f"{len(shown)} of {len(trace.layers)} parameters", fontsize=8)
+        figure.supxlabel(f"{len(shown)} of {len(trace.layers)} parameters", fontsize=8)  # the legend has the top
     _estimator_legend(figure, trace.estimators)
     return figure
 

@@ -84,13 +84,15 @@ TEST(SgdTrajectoryTest, TellsObserversInOrder) {
 }
 
 // Steps by an estimator's estimates: those of its design, drawn by the training generator.
-TEST(SgdTrajectoryTest, IsDrivenByAnEstimator) {
+class DrivenBy : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(DrivenBy, TakesTheStepsOfItsEstimates) {
   RunOptions options = small_run();
-  options.estimator = {"sg-b", "svrg"};
+  options.estimator = {"sg-b", GetParam()};
   options.momentum = 0;
   options.weight_decay = 0;
   options.iterations = 7;
-  options.drive = "svrg";
+  options.drive = GetParam();
 
   at::Generator generator = stream_generator(options.seed, RandomStream::kInitialisation);
   const DataSplit data = load_data(data_options(options));
@@ -98,10 +100,11 @@ TEST(SgdTrajectoryTest, IsDrivenByAnEstimator) {
                                     data.train.outputs(), generator);
   NetworkSource source(network, data.train, Loss::kCrossEntropy);
   at::Generator training = stream_generator(options.seed, RandomStream::kTraining);
-  const auto svrg = make_estimator("svrg", estimator_options(options), source.examples());
+  at::Generator measuring = stream_generator(options.seed, RandomStream::kMeasuring);
+  const auto driver = make_estimator(GetParam(), estimator_options(options), source.examples());
   for (int64_t t = 0; t < options.iterations; ++t) {
-    if (t % options.refresh_every == 0) svrg->refresh(source, generator);
-    const ParameterList gradient = svrg->estimate(source, svrg->draw(training));
+    if (t % options.refresh_every == 0) driver->refresh(source, measuring);
+    const ParameterList gradient = driver->estimate(source, driver->draw(training));
     const at::NoGradGuard no_grad;
     for (size_t l = 0; l < gradient.size(); ++l) {
       source.parameters()[l].sub_(gradient[l], options.lr);
@@ -113,6 +116,15 @@ TEST(SgdTrajectoryTest, IsDrivenByAnEstimator) {
   options.drive = "none";
   EXPECT_NE(recorded(options).steps.back().parameter_hash, last.parameter_hash);
 }
+
+INSTANTIATE_TEST_SUITE_P(Estimators, DrivenBy,
+                         ::testing::Values("svrg", "gc", "gc-descent", "gc-importance",
+                                           "sg-importance"),
+                         [](const auto& driver) {
+                           auto name = driver.param;
+                           std::ranges::replace(name, '-', '_');
+                           return name;
+                         });
 
 TEST(SgdTrajectoryTest, TakesTheStepsOfItsFormula) {
   RunOptions options = small_run();

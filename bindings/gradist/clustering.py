@@ -252,7 +252,8 @@ def cluster(
         decay: what a U step of "lloyd" keeps of the examples that the former centers stand for, in [0, 1]; 0 forgets them.
         parameters: names of the parameters whose gradients are compared, with * and ? as in file names; one with ! in front
             leaves out what it matches. None: all. The objective and the guard are of all parameters in any case.
-        balanced: clusters of equal size, whose variance never exceeds that of plain minibatches however stale they are.
+        balanced: clusters of equal size. However stale they are, one draw with replacement from each never has more variance
+            than k plain ones where k divides N, else at most ceil(N / k) k / N times as much.
         start: clusters that "descent" begins at, such as those of an earlier iteration; without, a random partition. The first
             centers of "lloyd" are single examples, "k-means++" (the default) ones far from each other, "random" any.
         memory: weight of the gradients where `start` was made, if "descent" made it: what lets clusters go stale more slowly.

@@ -1,5 +1,6 @@
 #include "gc/factored_centers.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/cat.h>
@@ -7,12 +8,16 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <limits>
 
 namespace gradist {
 namespace {
 
 /// Entries of the gradients that are formed at a time: 64 MiB in float32.
 constexpr int64_t kMaxFormed = int64_t{1} << 24;
+
+/// Distances worth a thread.
+constexpr int64_t kGrain = int64_t{1} << 15;
 
 /// <g_i, C_k> with both sides formed, a tile of examples at a time, [B, K].
 at::Tensor inner_formed(const FactoredGradients& gradients, const at::Tensor& centers) {
@@ -39,6 +44,36 @@ at::Tensor inner(const FactoredGradients& gradients, const FactoredCenters::Fact
       .sum(2);
 }
 
+/// Part of its terms below which a squared distance is nothing but their rounding.
+double rounding_of(const GradientBatch& batch) {
+  const bool precise = std::ranges::all_of(batch.parameters, [](const FactoredGradients& g) {
+    return g.activations().scalar_type() == at::kDouble;
+  });
+  return 8 * (precise ? std::numeric_limits<double>::epsilon()
+                      : double{std::numeric_limits<float>::epsilon()});
+}
+
+/// From -2 <g_i, C_k> to ||g_i - C_k||^2, [B, K]; exactly 0 where that is rounding, so that copies
+/// of an example are equally far from centers that are copies of it.
+void add_norms(const at::Tensor& distances, const at::Tensor& norms, const at::Tensor& center_norms,
+               double rounding) {
+  const auto rows = norms.contiguous(), columns = center_norms.contiguous();
+  const auto* row_norms = rows.const_data_ptr<double>();
+  const auto* column_norms = columns.const_data_ptr<double>();
+  const auto width = columns.numel();
+  auto* values = distances.data_ptr<double>();
+  at::parallel_for(0, rows.numel(), kGrain / width + 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      for (int64_t k = 0; k < width; ++k) {
+        auto& value = values[i * width + k];
+        const auto terms = row_norms[i] + column_norms[k];
+        value += terms;
+        value = value <= rounding * terms ? 0 : value;
+      }
+    }
+  });
+}
+
 }  // namespace
 
 at::Tensor FactoredCenters::Factors::formed() const {
@@ -62,8 +97,8 @@ at::Tensor FactoredCenters::squared_distances(const GradientBatch& batch,
     const auto products = inner(batch.parameters[l], parameters[l]);
     distances.sub_(products.to(at::kCPU, at::kDouble), 2);
   }
-  const auto norms = batch.squared_norms().to(at::kCPU);
-  return distances.add_(norms.unsqueeze(1)).add_(center_norms).clamp_min_(0);
+  add_norms(distances, batch.squared_norms().to(at::kCPU), center_norms, rounding_of(batch));
+  return distances;
 }
 
 void FactoredCenters::replace(int64_t k, const FactoredCenters& other, int64_t from) {

@@ -16,6 +16,9 @@
 namespace gradist {
 namespace {
 
+/// N_k SSE_k below this part of N_k R_k is the rounding of the sums it is the difference of.
+constexpr double kRoundingOfSums = 1e-12;
+
 /// The smallest of the values; several at a time, where std::min_element waits for each comparison.
 double least_of(const std::vector<double>& values) {
   constexpr size_t kLanes = 8;
@@ -93,8 +96,9 @@ class Descent {
     }
     objective_ = 0;
     for (size_t k = 0; k < clusters; ++k) {
-      const auto squared = sum_norms[static_cast<int64_t>(k)].item<double>();
-      objective_ += std::max(sizes_[k] * squares_[k] - squared, 0.0);
+      const auto norms_here = sizes_[k] * squares_[k];
+      const auto scatter = norms_here - sum_norms[static_cast<int64_t>(k)].item<double>();
+      objective_ += scatter <= kRoundingOfSums * norms_here ? 0.0 : scatter;
     }
   }
 
@@ -206,9 +210,26 @@ class Descent {
       costs_[k] = sizes_[k] * norm + squares_[k] - 2 * with_sums[k];
     }
     const auto least = std::ranges::find(costs_, least_of(costs_)) - costs_.begin();
-    const auto rounding = products_.rounding() * (sizes_[own] * norm + squares_[own]);
-    return costs_[static_cast<size_t>(least)] < costs_[own] - rounding ? least
-                                                                       : static_cast<int64_t>(own);
+    if (costs_[static_cast<size_t>(least)] < costs_[own] - rounding_of(own, norm)) {
+      return least;
+    }
+    return static_cast<int64_t>(costs_[own] <= rounding_of(own, norm) ? gathered(own, norm) : own);
+  }
+
+  /// For an example whose cluster holds its copies only: of all such clusters the largest, so that
+  /// copies end up in one, and the others are free.
+  size_t gathered(size_t own, double norm) const {
+    auto largest = own;
+    for (size_t k = 0; k < costs_.size(); ++k) {
+      const bool copies = costs_[k] <= rounding_of(k, norm);
+      const bool larger = largest == own ? sizes_[k] >= sizes_[own] : sizes_[k] > sizes_[largest];
+      largest = k != own && copies && larger ? k : largest;
+    }
+    return largest;
+  }
+
+  double rounding_of(size_t k, double norm) const {
+    return products_.rounding() * (sizes_[k] * norm + squares_[k]);
   }
 
   /// products[from:, k] += sign x[from:] for x [n].

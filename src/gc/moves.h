@@ -26,10 +26,11 @@ struct Moved {
 ///   ||x_m||^2.
 ///
 /// J is the sum of ||x_i - x_m||^2 over all pairs in one cluster, so a move changes it by the
-/// difference of two such sums: exactly, the change of N_k included, and ties and empty clusters
-/// need no rule. `orders` are the sweeps, [N] each; one without a move, or that lowers J by less
-/// than the part `least_gain` of it, is the last. `balanced`: examples of a block exchange clusters
-/// in place of moving, and sizes stay as they are.
+/// difference of two such sums: exactly, the change of N_k included, and empty clusters need no
+/// rule. Of clusters that hold nothing but copies of an example, where the sum is 0, it goes to the
+/// largest, so that others become free. `orders` are the sweeps, [N] each; one without a move, or
+/// that lowers J by less than the part `least_gain` of it, is the last. `balanced`: examples of a
+/// block exchange clusters in place of moving, and sizes stay as they are.
 Moved descend_by_moves(ClusterProducts& products, const at::Tensor& start, int64_t clusters,
                        const std::vector<at::Tensor>& orders, bool balanced = false,
                        double least_gain = 0);

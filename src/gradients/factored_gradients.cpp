@@ -259,13 +259,14 @@ at::Tensor FactoredGradients::gram(const FactoredGradients& other) const {
   return products.reshape({size(), positions(), other.size(), other.positions()}).sum({1, 3});
 }
 
+bool FactoredGradients::centers_by_forming(int64_t centers) const {
+  return (positions() + centers) * inputs() * outputs() <
+         positions() * centers * (inputs() + outputs());
+}
+
 at::Tensor FactoredGradients::inner_rank1(const at::Tensor& input_side,
                                           const at::Tensor& output_side) const {
-  const auto centers = input_side.size(0);
-  // Eq. 9: S K (I + O); Eq. 8: S I O to form g_i, then K I O for the products with all centers.
-  const auto by_factors = positions() * centers * (inputs() + outputs());
-  const auto by_forming = (positions() + centers) * inputs() * outputs();
-  if (by_factors <= by_forming) {
+  if (!centers_by_forming(input_side.size(0))) {
     return at::matmul(activations_, input_side.t()).mul_(backprops_times(output_side.t())).sum(1);
   }
   const auto matrices = at::bmm(output_side.unsqueeze(2), input_side.unsqueeze(1)).flatten(1);

@@ -87,6 +87,10 @@ class FactoredGradients {
   /// K]. [Faghri20] Eqs. 5, 8, 9; the cheaper of the two orders.
   at::Tensor inner_rank1(const at::Tensor& input_side, const at::Tensor& output_side) const;
 
+  /// Which one that is for K centers, by the multiply-adds of an example: forming g_i and the
+  /// products with it (Eq. 8), (S + K) I O, are fewer than by factors (Eq. 9), S K (I + O).
+  bool centers_by_forming(int64_t centers) const;
+
   /// sum_i g_i, of the parameter's shape. B I O.
   at::Tensor sum() const;
 

@@ -229,8 +229,11 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
         self.clusters, at_least<int64_t>(0));
   visit({"allocation", "how draws are divided among fewer clusters than draws", estimators},
         self.allocation, one_of(allocation_names()));
-  visit({"balanced", "clusters of equal size, which never exceed sg-b however stale", estimators},
-        self.balanced, anything<bool>());
+  visit(
+      {"balanced",
+       "clusters of equal size; where K divides N and draws are with replacement, never above sg-b",
+       estimators},
+      self.balanced, anything<bool>());
   visit({"gc-iterations", "clustering steps a refresh: A + U steps of gc, sweeps of gc-descent",
          estimators},
         self.gc_iterations, at_least<int64_t>(1));

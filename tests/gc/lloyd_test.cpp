@@ -181,6 +181,7 @@ at::Tensor dense_costs(const at::Tensor& example, const at::Tensor& centers, Wei
 struct DenseTwin {
   std::vector<at::Tensor> assignments;  ///< after each iteration
   std::vector<double> history;
+  int64_t splits = 0;
 };
 
 /// The alternation with Eqs. 3 and 4, and the rule of the split.
@@ -203,6 +204,7 @@ DenseTwin dense_lloyd(const at::Tensor& G, const LloydOptions& options, at::Gene
       return counts;
     }());
   };
+  DenseTwin twin;
   const auto split = [&] {
     const auto counted = sizes();
     const auto to = counted.argmin().item<int64_t>();
@@ -212,9 +214,11 @@ DenseTwin dense_lloyd(const at::Tensor& G, const LloydOptions& options, at::Gene
     }
     const auto worst = scatter.argmax().item<int64_t>();
     if (counted[to].item<double>() * 16 * static_cast<double>(K) >= static_cast<double>(N)) return;
+    if (worst == to) return;
     const auto members = (assignments == worst).nonzero().squeeze(1);
     const auto order = distances.index_select(0, members).argsort(/*stable=*/true, 0, false);
     const auto half = members.numel() / 2;
+    ++twin.splits;
     for (const auto& [k, from, to_end] :
          {std::tuple(worst, int64_t{0}, half), {to, half, members.numel()}}) {
       const auto part = members.index_select(0, order.slice(0, from, to_end));
@@ -223,7 +227,6 @@ DenseTwin dense_lloyd(const at::Tensor& G, const LloydOptions& options, at::Gene
       behind[k] = part.numel();
     }
   };
-  DenseTwin twin;
   for (int64_t iteration = 0; iteration < options.iterations; ++iteration) {
     const auto& steps = options.steps;
     if (iteration > 0) split();
@@ -303,6 +306,26 @@ INSTANTIATE_TEST_SUITE_P(
             "minibatches_of_a_part",
             {.weighting = Weighting::kNone, .fraction = 0.5, .minibatch = 10, .decay = 0.95}}),
     [](const auto& tested) { return tested.param.name; });
+
+// Few examples far from all others are a cluster of their own, too small to keep: it takes the far
+// half of the most scattered one.
+TEST(Lloyd, SplitsTheMostScatteredClusterWhereOneIsTooSmall) {
+  auto rows = normal({601, 4}, 12) * at::linspace(0.2, 3, 601, at::kDouble).unsqueeze(1);
+  rows.slice(0, 300, 308).fill_(100);
+  test::VectorSource source(rows);
+  for (uint64_t seed = 0; seed < 5; ++seed) {
+    const LloydOptions options{.clusters = 4, .iterations = 6};
+    auto generator = generator_of(seed);
+    const auto clustering = lloyd(source, options, generator);
+    const auto twin = dense_lloyd(rows, options, generator_of(seed));
+    EXPECT_GE(twin.splits, 1);
+    ASSERT_EQ(clustering.history.size(), twin.history.size());
+    for (size_t t = 0; t < twin.history.size(); ++t) {
+      EXPECT_TRUE(near(clustering.history[t], twin.history[t], 1e-10))
+          << "iteration " << t << ", seed " << seed;
+    }
+  }
+}
 
 // One U and A step from any partition, for problems with positions, biases and layers of every
 // kind.

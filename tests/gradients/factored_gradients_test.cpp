@@ -258,9 +258,7 @@ class InnerRank1 : public ::testing::TestWithParam<Rank1Case> {};
 
 TEST_P(InnerRank1, AgreesWithTheFormedCenters) {
   const auto& [S, I, O, K, by_factors] = GetParam();
-  // The sizes do exercise the order they were chosen for: Eq. 9 costs S K (I + O), Eq. 8
-  // (S + K) I O.
-  ASSERT_EQ(S * K * (I + O) <= (S + K) * I * O, by_factors);
+  EXPECT_EQ(normal_factors(4, S, I, O, 9).centers_by_forming(K), !by_factors);
   for (const auto dtype : {at::kDouble, at::kFloat}) {
     const auto g = normal_factors(4, S, I, O, 9, dtype);
     const auto c = normal({K, I}, 30, dtype), e = normal({K, O}, 31, dtype);
@@ -280,6 +278,21 @@ INSTANTIATE_TEST_SUITE_P(Orders, InnerRank1,
                                            Rank1Case{8, 2, 3, 6, false},
                                            Rank1Case{4, 1, 5, 9, false},
                                            Rank1Case{2, 1, 1, 3, false}));
+
+// Multiply-adds of an example, counted one by one.
+RC_GTEST_PROP(FactoredGradients, ProductsWithCentersTakeTheOrderOfFewerMultiplyAdds, ()) {
+  const auto n = any_sizes();
+  const auto K = any_between(1, 12);
+  int64_t by_factors = 0, by_forming = 0;
+  for (int64_t s = 0; s < n.positions; ++s) {
+    by_factors += K * n.inputs;          // <c_k, a_s>
+    by_factors += K * n.outputs;         // <e_k, d_s>
+    by_forming += n.outputs * n.inputs;  // d_s a_s^T, added to g_i
+  }
+  by_forming += K * n.outputs * n.inputs;  // <g_i, C_k>
+  const auto g = normal_factors(1, n.positions, n.inputs, n.outputs, 11);
+  RC_ASSERT(g.centers_by_forming(K) == (by_forming < by_factors));
+}
 
 RC_GTEST_PROP(FactoredGradients, SketchesProjectBothSides, ()) {
   const auto n = any_sizes();

@@ -124,6 +124,48 @@ Problem unused(at::ScalarType dtype) {
   return {"unused", std::move(source), {"unused", "linear"}};
 }
 
+at::Tensor convolution(Tape* tape, const at::Tensor& x, const at::Tensor& weight,
+                       const at::Tensor& bias) {
+  const auto plain = [&] { return at::conv2d(x, weight, bias); };
+  const rules::Convolution geometry{
+      .stride = {1, 1}, .padding = {0, 0}, .dilation = {1, 1}, .output_padding = {0, 0}};
+  return tape == nullptr ? plain()
+                         : tape->record(rules::convolution(x, weight, bias, geometry), plain);
+}
+
+/// The first layer's gradients are formed, since they are fewer numbers than their factors at four
+/// positions; the second layer's, at one position, stay in factors.
+Problem convolutions(at::ScalarType dtype) {
+  const auto losses = [](Tape* tape, const ParameterList& p, const at::Tensor& x,
+                         const at::Tensor& y) {
+    const at::Tensor hidden = convolution(tape, x, p[0], p[1]).tanh();
+    return half_squared_error(convolution(tape, hidden, p[2], {}), y);
+  };
+  auto source = std::make_unique<TinySource>(
+      ParameterList{normal({2, 1, 2, 1}, 33, dtype), normal({2}, 34, dtype),
+                    normal({2, 2, 2, 2}, 35, dtype)},
+      normal({kExamples, 1, 3, 2}, 36, dtype), normal({kExamples, 2, 1, 1}, 37, dtype), losses);
+  return {"convolutions", std::move(source), {"conv", "bias", "conv"}};
+}
+
+/// Between two layers, so that its input needs a gradient too.
+Problem normalised(at::ScalarType dtype) {
+  const auto losses = [](Tape* tape, const ParameterList& p, const at::Tensor& x,
+                         const at::Tensor& y) {
+    const at::Tensor hidden = linear(tape, x, p[0], {});
+    const auto plain = [&] { return at::layer_norm(hidden, {3}, p[1], p[2], 1e-5); };
+    const at::Tensor normal =
+        tape == nullptr ? plain()
+                        : tape->record(rules::layer_norm(hidden, {3}, p[1], p[2], 1e-5), plain);
+    return half_squared_error(linear(tape, normal.tanh(), p[3], {}), y);
+  };
+  auto source = std::make_unique<TinySource>(
+      ParameterList{normal({3, 2}, 38, dtype), normal({3}, 39, dtype), normal({3}, 40, dtype),
+                    normal({1, 3}, 41, dtype)},
+      normal({kExamples, 2}, 42, dtype), normal({kExamples, 1}, 43, dtype), losses);
+  return {"normalised", std::move(source), {"linear", "layer_norm", "bias", "linear"}};
+}
+
 const std::vector<std::pair<std::string, Builder>>& builders() {
   static const std::vector<std::pair<std::string, Builder>> table{
       {"linear_regression", linear_regression},
@@ -134,6 +176,8 @@ const std::vector<std::pair<std::string, Builder>>& builders() {
       {"uncovered", uncovered},
       {"partly_covered", partly_covered},
       {"unused", unused},
+      {"convolutions", convolutions},
+      {"normalised", normalised},
   };
   return table;
 }

@@ -84,7 +84,7 @@ struct Problem {
 };
 
 /// The shared list: every kind of use of a parameter that the rules know or do not know. N <= 6, P
-/// <= 20.
+/// <= 22.
 std::vector<std::string> problem_names();
 Problem make_problem(const std::string& name, at::ScalarType dtype = at::kDouble);
 

@@ -87,37 +87,6 @@ TEST(SgdTrajectoryTest, TellsObserversInOrder) {
                                       "refresh svrg 10", "refresh gc 10", "log 10", "end"}));
 }
 
-// Steps by an estimator's estimates: those of its design, drawn by the training generator.
-TEST(SgdTrajectoryTest, IsDrivenByAnEstimator) {
-  RunOptions options = small_run();
-  options.estimator = {"sg-b", "svrg"};
-  options.momentum = 0;
-  options.weight_decay = 0;
-  options.iterations = 7;
-  options.drive = "svrg";
-
-  at::Generator generator = stream_generator(options.seed, RandomStream::kInitialisation);
-  const DataSplit data = load_data(data_options(options));
-  const auto network = make_network(model_options(options), data.train.example_shape(),
-                                    data.train.outputs(), generator);
-  NetworkSource source(network, data.train, Loss::kCrossEntropy);
-  at::Generator training = stream_generator(options.seed, RandomStream::kTraining);
-  const auto svrg = make_estimator("svrg", estimator_options(options), source.examples());
-  for (int64_t t = 0; t < options.iterations; ++t) {
-    if (t % options.refresh_every == 0) svrg->refresh(source, generator);
-    const ParameterList gradient = svrg->estimate(source, svrg->draw(training));
-    const at::NoGradGuard no_grad;
-    for (size_t l = 0; l < gradient.size(); ++l) {
-      source.parameters()[l].sub_(gradient[l], options.lr);
-    }
-  }
-  const auto last = recorded(options).steps.back();
-  EXPECT_NEAR(last.train_loss, source.evaluate(data.train).loss, 1e-6);
-
-  options.drive = "none";
-  EXPECT_NE(recorded(options).steps.back().parameter_hash, last.parameter_hash);
-}
-
 /// A run without replacement of seven plain steps by `drive`, an epoch being four batches of B, and
 /// a refresh before the first of them only.
 RunOptions driven_run(const std::string& drive) {
@@ -143,8 +112,8 @@ uint64_t driven_by_hand(const RunOptions& options, const NextBatch& next) {
   const auto source = network_of_run(options, data.train);
   const auto driver = make_estimator(options.drive, estimator_options(options), source->examples());
   at::Generator measuring = stream_generator(options.seed, RandomStream::kMeasuring);
-  driver->refresh(*source, measuring);
   for (int64_t t = 0; t < options.iterations; ++t) {
+    if (t % options.refresh_every == 0) driver->refresh(*source, measuring);
     const ParameterList gradient = driver->estimate(*source, next(*driver));
     const at::NoGradGuard no_grad;
     for (size_t l = 0; l < gradient.size(); ++l) {
@@ -153,6 +122,32 @@ uint64_t driven_by_hand(const RunOptions& options, const NextBatch& next) {
   }
   return parameter_hash(source->parameters());
 }
+
+// Drawn by its design and the training generator, refreshed on the way.
+class DrivenBy : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(DrivenBy, TakesTheStepsOfItsEstimates) {
+  RunOptions options = driven_run(GetParam());
+  options.replacement = true;
+  options.refresh_every = 5;
+  at::Generator training = stream_generator(options.seed, RandomStream::kTraining);
+  const auto hashes = recorded(options).hashes();
+  EXPECT_EQ(hashes.back(), driven_by_hand(options, [&](const GradientEstimator& driver) {
+              return driver.draw(training);
+            }));
+
+  options.drive = "none";
+  EXPECT_NE(recorded(options).hashes().back(), hashes.back());
+}
+
+INSTANTIATE_TEST_SUITE_P(Estimators, DrivenBy,
+                         ::testing::Values("svrg", "gc", "gc-descent", "gc-importance",
+                                           "sg-importance"),
+                         [](const auto& driver) {
+                           auto name = driver.param;
+                           std::ranges::replace(name, '-', '_');
+                           return name;
+                         });
 
 // Each example once before one comes again, like plain steps; epochs are counted by B all the same.
 TEST(SgdTrajectoryTest, UniformStepsWithoutReplacementGoThroughAPermutationAnEpoch) {

@@ -99,6 +99,39 @@ TEST_F(TraceTest, HoldsWhatObserversWereTold) {
   }
 }
 
+// J after each step of every clustering, in order; missing steps are no numbers.
+TEST_F(TraceTest, HoldsTheHistoryOfEveryClustering) {
+  for (const std::string name : {"gc", "gc-descent"}) {
+    RunOptions options = small_run(out);
+    options.estimator = {"sg-b", name};
+    options.gc_iterations = 6;
+    options.overwrite = true;
+    Recorder recorder;
+    run(options, {&recorder});
+    const auto stored = test::stored_datasets(out).at("refresh/" + name + "/objective");
+    ASSERT_EQ(recorder.clusterings.size(), 3U);
+    size_t longest = 0;
+    for (const Clustering& clustering : recorder.clusterings) {
+      longest = std::max(longest, clustering.history.size());
+    }
+    ASSERT_GE(longest, 2U);
+    ASSERT_EQ(stored.extents, (Extents{3, longest})) << name;
+    const auto values = stored.values<double>();
+    for (size_t r = 0; r < 3; ++r) {
+      const auto& history = recorder.clusterings[r].history;
+      ASSERT_FALSE(history.empty());
+      for (size_t step = 0; step < longest; ++step) {
+        const double value = values[r * longest + step];
+        if (step < history.size()) {
+          EXPECT_EQ(value, history[step]) << name << ", refresh " << r << ", step " << step;
+        } else {
+          EXPECT_TRUE(std::isnan(value)) << name << ", refresh " << r << ", step " << step;
+        }
+      }
+    }
+  }
+}
+
 TEST_F(TraceTest, GivesEveryAxisAScaleInItsOwnOrAParentGroup) {
   run(small_run(out));
   const auto trace = test::stored_datasets(out);

@@ -14,7 +14,7 @@ exact variance is measured. Writes a table as CSV, and prints it.
     importance       draws by norms within the clusters of "gc-descent"
     gc               the paper's algorithm, 10 steps
 
-and after the last log point prints each way's mean over the refreshes by steps since.
+and after the last log point prints each way's mean over the refreshes but the first, which has no former one, by steps since.
 
     benchmarks/staleness.py --first 2400 --iterations 3000 --out staleness.csv
 """
@@ -134,8 +134,10 @@ def main() -> int:
                 with torch.no_grad():
                     loss = torch.cat([loss_fn(model(x), y) for x, y in zip(inputs.split(500), targets.split(500), strict=True)]).mean().item()
                 row = {"iteration": iteration, "since_refresh": since, "train_loss": f"{loss:.4f}"}
-                by_steps.setdefault(since, []).append(ratios())
-                row |= {name: f"{ratio:.4f}" for name, ratio in by_steps[since][-1].items()}
+                found = ratios()
+                if iteration >= options.first + options.refresh_every:
+                    by_steps.setdefault(since, []).append(found)
+                row |= {name: f"{ratio:.4f}" for name, ratio in found.items()}
                 table.writerow(row)
                 file.flush()
                 print(" ".join(f"{name} {value}" for name, value in row.items()), f"({time.perf_counter() - begin:.0f} s)", flush=True)

@@ -233,17 +233,18 @@ TEST(Descent, IsTheSameForTheSameSeed) {
                          clustered(source, options, 7).assignments()));
 }
 
-// Sketches of two widths have no sum. The memory has no room for inner products.
+// Sketches of two widths have no sum. The memory has room for two sets of them, not for the inner
+// products.
 TEST(Descent, RemembersSketchesOfTheSameWidthOnly) {
   auto source = source_of_kinds(at::arange(200, at::kLong).remainder(5), 5, 0.01);
   DescentMemory memory;
   auto generator = generator_of(9);
-  DescentOptions options{.clusters = 10, .sweeps = 3, .max_memory = 100'000};
+  DescentOptions options{.clusters = 10, .sweeps = 3, .sketch = 6, .max_memory = 300'000};
   const auto first = descent(source, options, nullptr, generator, nullptr, &memory);
-  options.sketch = 8;
+  options.sketch = 4;
   EXPECT_THAT(
       refusal([&] { descent(source, options, &first, generator, nullptr, &memory); }),
-      AllOf(test::is_one_line(), HasSubstr("gc-sketch = 8"), HasSubstr("the former clusters")));
+      AllOf(test::is_one_line(), HasSubstr("gc-sketch = 4"), HasSubstr("the former clusters")));
 }
 
 TEST(Descent, ErrorsNameTheOption) {

@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 import matplotlib as mpl
+import matplotlib.style
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,11 +19,8 @@ from torch import Tensor, nn
 
 import gradist
 
-mpl.rcParams.update({
-    "font.size": 8, "legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6,
-    "lines.linewidth": 1.2,
-})  # fmt: skip
 HERE = Path(__file__).resolve().parent
+mpl.style.use(HERE / "paper.mplstyle")
 LOSS = nn.CrossEntropyLoss(reduction="none")
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")  # of clusters, the largest first
 RATE = 0.5

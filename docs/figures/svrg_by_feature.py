@@ -12,6 +12,7 @@ import copy
 from pathlib import Path
 
 import matplotlib as mpl
+import matplotlib.style
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -19,11 +20,8 @@ from torch import Tensor, nn
 
 import gradist
 
-mpl.rcParams.update({
-    "font.size": 8, "legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6,
-    "lines.linewidth": 1.2,
-})  # fmt: skip
 HERE = Path(__file__).resolve().parent
+mpl.style.use(HERE / "paper.mplstyle")
 BATCH_SIZE = 128
 PARTS = (0.01, 0.1, 1)  # of an epoch after the snapshot
 COLORS = dict(zip(PARTS, ("#56b4e9", "#0072b2", "#003f63"), strict=True))

@@ -13,16 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.style
 import numpy as np
 from matplotlib.figure import Figure
 
 import gradist
 
-mpl.rcParams.update({
-    "font.size": 8, "legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6,
-    "lines.linewidth": 1.2,
-})  # fmt: skip
 HERE = Path(__file__).resolve().parent
+mpl.style.use(HERE / "paper.mplstyle")
 EPOCH = 78  # batches of 128 in 10,000 images
 
 SVRG: dict[str, Any] = {

@@ -134,7 +134,7 @@ class Clustering:
         with unchanged(source.layers):
             check_separable(source)
             source.format = fast_format(source)
-            chunk = max(1, (max_memory or _CHUNK_BYTES) // max(1, source.bytes_an_example()))
+            chunk = source.largest_chunk(max_memory or _CHUNK_BYTES)
             for members in self._members():
                 if len(members) > 1:
                     found[members] = _distances_to_mean(source, torch.split(members, chunk))

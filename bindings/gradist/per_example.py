@@ -415,7 +415,7 @@ def gradient_norms(
     source = ModelSource(model, loss_fn, batch)
     refuse_coupled(source.layers)
     with unchanged(source.layers):
-        setting = _fastest(source, _largest_chunk(source, max_bytes), chunk)
+        setting = _fastest(source, source.largest_chunk(max_bytes), chunk)
         return _pass(source, setting, source.examples)
 
 
@@ -484,10 +484,3 @@ def _seconds(source: ModelSource, setting: _Setting, to_beat: float) -> float:
         if taken[0] > 2 * to_beat * source.examples:
             break
     return min(taken) / source.examples
-
-
-def _largest_chunk(source: ModelSource, max_bytes: int) -> int:
-    """The most examples whose factors, with the copies a pass makes of them, stay under the bound; at least one."""
-    if max_bytes == 0:
-        return source.examples
-    return max(1, min(source.examples, max_bytes // max(1, source.bytes_an_example())))

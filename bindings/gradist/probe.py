@@ -127,6 +127,12 @@ class ModelSource:
         """Memory of one example's factors in a pass, with the copies the pass makes of them."""
         return _COPIES_OF_FACTORS * self.gradients(torch.zeros(1, dtype=torch.long)).bytes
 
+    def largest_chunk(self, max_bytes: int) -> int:
+        """The most examples whose factors, with the copies a pass makes of them, stay under the bound, at least one; 0: all."""
+        if max_bytes == 0:
+            return self.examples
+        return max(1, min(self.examples, max_bytes // max(1, self.bytes_an_example())))
+
     def weighted_gradient(self, indices: Tensor, weights: Tensor) -> list[Tensor]:
         """sum_i w_i g_i by one plain backward pass, for models whose examples do not separate too."""
         with torch.enable_grad():

@@ -210,10 +210,11 @@ class Descent {
       costs_[k] = sizes_[k] * norm + squares_[k] - 2 * with_sums[k];
     }
     const auto least = std::ranges::find(costs_, least_of(costs_)) - costs_.begin();
-    if (costs_[static_cast<size_t>(least)] < costs_[own] - rounding_of(own, norm)) {
+    const auto rounding = rounding_of(own, norm);
+    if (costs_[static_cast<size_t>(least)] < costs_[own] - rounding) {
       return least;
     }
-    return static_cast<int64_t>(costs_[own] <= rounding_of(own, norm) ? gathered(own, norm) : own);
+    return static_cast<int64_t>(costs_[own] <= rounding ? gathered(own, norm) : own);
   }
 
   /// For an example whose cluster holds its copies only: of all such clusters the largest, so that
@@ -221,9 +222,13 @@ class Descent {
   size_t gathered(size_t own, double norm) const {
     auto largest = own;
     for (size_t k = 0; k < costs_.size(); ++k) {
-      const bool copies = costs_[k] <= rounding_of(k, norm);
-      const bool larger = largest == own ? sizes_[k] >= sizes_[own] : sizes_[k] > sizes_[largest];
-      largest = k != own && copies && larger ? k : largest;
+      const bool copies = k != own && costs_[k] <= rounding_of(k, norm);
+      // One of its own size too, or two halves would never meet.
+      const bool larger =
+          sizes_[k] > sizes_[largest] || (largest == own && sizes_[k] == sizes_[own]);
+      if (copies && larger) {
+        largest = k;
+      }
     }
     return largest;
   }

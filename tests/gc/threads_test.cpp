@@ -24,6 +24,10 @@ at::Tensor cross_entropy(const at::Tensor& outputs, const at::Tensor& labels) {
   return -outputs.log_softmax(1).gather(1, labels.unsqueeze(1)).squeeze(1);
 }
 
+at::Tensor weight(std::vector<int64_t> sizes, uint64_t seed) {
+  return normal(std::move(sizes), seed, at::kFloat) * 0.2;
+}
+
 at::Tensor labels() { return at::arange(kExamples, at::kLong).remainder(kClasses); }
 
 /// Layers wider than a sketch.
@@ -31,9 +35,6 @@ test::TinySource mlp() {
   const auto losses = [](Tape* tape, const ParameterList& p, const at::Tensor& x,
                          const at::Tensor& y) {
     return cross_entropy(linear(tape, linear(tape, x, p[0], p[1]).relu(), p[2], p[3]), y);
-  };
-  const auto weight = [](std::vector<int64_t> sizes, uint64_t seed) {
-    return normal(std::move(sizes), seed, at::kFloat) * 0.2;
   };
   return {{weight({50, 40}, 1), weight({50}, 2), weight({kClasses, 50}, 3), weight({kClasses}, 4)},
           normal({kExamples, 40}, 5, at::kFloat),
@@ -51,9 +52,6 @@ test::TinySource cnn() {
                             ? plain()
                             : tape->record(rules::convolution(x, p[0], p[1], geometry), plain);
     return cross_entropy(linear(tape, hidden.relu().flatten(1), p[2], p[3]), y);
-  };
-  const auto weight = [](std::vector<int64_t> sizes, uint64_t seed) {
-    return normal(std::move(sizes), seed, at::kFloat) * 0.2;
   };
   return {{weight({6, 3, 3, 3}, 6), weight({6}, 7), weight({kClasses, 6 * 36}, 8),
            weight({kClasses}, 9)},

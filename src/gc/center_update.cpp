@@ -43,6 +43,13 @@ void add_rows(const at::Tensor& sums, const at::Tensor& to, const at::Tensor& ro
       });
 }
 
+/// Adds the one-hot vectors of rows [B, S] to the rows `to` [B] of sums [K, n], without making
+/// them.
+void add_one_hot(const at::Tensor& sums, const at::Tensor& to, const at::Tensor& rows) {
+  const auto places = (to.unsqueeze(1) * sums.size(1) + rows.to(at::kCPU)).flatten();
+  sums.view({-1}).scatter_add_(0, places, at::ones_like(places, at::kDouble));
+}
+
 }  // namespace
 
 FactorMeans::FactorMeans(const GradientBatch& like, int64_t clusters)
@@ -61,7 +68,11 @@ void FactorMeans::add(const GradientBatch& batch, const at::Tensor& assignments)
     const auto& activations = gradients.activations();
     add_rows(sums_[l].input_side, assignments,
              gradients.positions() == 1 ? activations.select(1, 0) : activations.mean(1));
-    add_rows(sums_[l].output_side, assignments, gradients.backprop_sums());
+    if (gradients.one_hot().defined()) {
+      add_one_hot(sums_[l].output_side, assignments, gradients.one_hot());
+    } else {
+      add_rows(sums_[l].output_side, assignments, gradients.backprop_sums());
+    }
   }
 }
 

@@ -35,8 +35,7 @@ at::Tensor inner_formed(const FactoredGradients& gradients, const at::Tensor& ce
 /// long as forming the C_k does not cost less, (S + K) I O.
 at::Tensor inner(const FactoredGradients& gradients, const FactoredCenters::Factors& centers) {
   const auto clusters = centers.input_side.size(0), rank = centers.input_side.size(1);
-  const auto S = gradients.positions(), I = gradients.inputs(), O = gradients.outputs();
-  if (rank > 1 && S * clusters * rank * (I + O) > (S + clusters) * I * O) {
+  if (rank > 1 && gradients.centers_by_forming(clusters, rank)) {
     return inner_formed(gradients, centers.formed());
   }
   return gradients.inner_rank1(centers.input_side.flatten(0, 1), centers.output_side.flatten(0, 1))

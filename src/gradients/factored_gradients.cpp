@@ -236,11 +236,34 @@ at::Tensor FactoredGradients::inner(const FactoredGradients& other) const {
 bool FactoredGradients::gram_by_forming(const FactoredGradients& other) const {
   const auto pairs = size() * positions() * other.size() * other.positions();
   const auto sides = size() * positions() + other.size() * other.positions();
-  const auto each = inputs() + (both_by_rows(other) ? 1 : outputs());
-  return pairs * each > (sides + size() * other.size()) * inputs() * outputs();
+  return pairs * (inputs() + outputs()) > (sides + size() * other.size()) * inputs() * outputs();
+}
+
+/// Both sides formed, of the few rows that occur in them a tile at a time.
+at::Tensor FactoredGradients::gram_by_rows(const FactoredGradients& other) const {
+  const auto [occurring, places, counts] = at::_unique2(
+      at::cat({rows_.flatten(), other.rows_.flatten()}), /*sorted=*/true, /*return_inverse=*/true);
+  const auto count = occurring.numel();
+  const auto renumbered = [count](const FactoredGradients& g, const at::Tensor& rows) {
+    return from_rows(rows.view(g.rows_.sizes()), g.activations_, {count, g.inputs()}, "");
+  };
+  const auto mine = renumbered(*this, places.slice(0, 0, rows_.numel()));
+  const auto others = renumbered(other, places.slice(0, rows_.numel()));
+  const auto tile =
+      std::max<int64_t>(1, kTileElements / (inputs() * std::max(size(), other.size())));
+  auto products = at::zeros({size(), other.size()}, activations_.options());
+  for (int64_t begin = 0; begin < count; begin += tile) {
+    const auto end = std::min(begin + tile, count);
+    products.addmm_(mine.slice_outputs(begin, end).dense().flatten(1),
+                    others.slice_outputs(begin, end).dense().flatten(1).t());
+  }
+  return products;
 }
 
 at::Tensor FactoredGradients::gram(const FactoredGradients& other) const {
+  if (both_by_rows(other)) {
+    return gram_by_rows(other);
+  }
   if (gram_by_forming(other)) {
     const auto rows = [](const FactoredGradients& g) {
       return g.dense().reshape({g.size(), g.outputs() * g.inputs()});
@@ -248,20 +271,16 @@ at::Tensor FactoredGradients::gram(const FactoredGradients& other) const {
     return at::mm(rows(*this), rows(other).t());
   }
   auto products = at::mm(activations_.flatten(0, 1), other.activations_.flatten(0, 1).t());
-  if (both_by_rows(other)) {
-    products.mul_(rows_.flatten().unsqueeze(1) == other.rows_.flatten());
-  } else {
-    products.mul_(at::mm(backprops().flatten(0, 1), other.backprops().flatten(0, 1).t()));
-  }
+  products.mul_(at::mm(backprops().flatten(0, 1), other.backprops().flatten(0, 1).t()));
   if (positions() == 1 && other.positions() == 1) {
     return products;
   }
   return products.reshape({size(), positions(), other.size(), other.positions()}).sum({1, 3});
 }
 
-bool FactoredGradients::centers_by_forming(int64_t centers) const {
+bool FactoredGradients::centers_by_forming(int64_t centers, int64_t rank) const {
   return (positions() + centers) * inputs() * outputs() <
-         positions() * centers * (inputs() + outputs());
+         positions() * centers * rank * (inputs() + (rows_.defined() ? 1 : outputs()));
 }
 
 at::Tensor FactoredGradients::inner_rank1(const at::Tensor& input_side,

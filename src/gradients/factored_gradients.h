@@ -55,6 +55,7 @@ class FactoredGradients {
   const at::Tensor& activations() const { return activations_; }
   at::Tensor backprops() const;      ///< [B, S, O], one-hot vectors formed
   at::Tensor backprop_sums() const;  ///< sum_s d_is, [B, O]
+  const at::Tensor& one_hot() const { return rows_; }  ///< `rows` of from_rows; else undefined
   const std::vector<int64_t>& shape() const { return shape_; }
   const std::string& method() const { return method_; }
   int64_t bytes() const;  ///< memory of the two factors, one-hot vectors as numbers of rows
@@ -80,16 +81,17 @@ class FactoredGradients {
   /// <g_i, h_i>, [B], for the same examples under other factors. B (I + O).
   at::Tensor inner(const FactoredGradients& other) const;
 
-  /// <g_i, h_j>, [B, B']. B B' (I + O).
+  /// <g_i, h_j>, [B, B']. B B' (I + O); by rows B B' I times the rows that occur.
   at::Tensor gram(const FactoredGradients& other) const;
 
   /// <g_i, c_k e_k^T> for rank-1 matrices with input side c [K, I] and output side e [K, O], [B,
   /// K]. [Faghri20] Eqs. 5, 8, 9; the cheaper of the two orders.
   at::Tensor inner_rank1(const at::Tensor& input_side, const at::Tensor& output_side) const;
 
-  /// Which one that is for K centers, by the multiply-adds of an example: forming g_i and the
-  /// products with it (Eq. 8), (S + K) I O, are fewer than by factors (Eq. 9), S K (I + O).
-  bool centers_by_forming(int64_t centers) const;
+  /// Which one that is for K centers of rank R, by the multiply-adds of an example: forming g_i and
+  /// the products with it (Eq. 8), (S + K) I O, are fewer than by factors (Eq. 9), S K R (I + O),
+  /// or S K R (I + 1) where a factor is one-hot.
+  bool centers_by_forming(int64_t centers, int64_t rank = 1) const;
 
   /// sum_i g_i, of the parameter's shape. B I O.
   at::Tensor sum() const;
@@ -133,6 +135,7 @@ class FactoredGradients {
   bool both_by_rows(const FactoredGradients& other) const;
   bool forming_is_cheaper() const;
   bool gram_by_forming(const FactoredGradients& other) const;
+  at::Tensor gram_by_rows(const FactoredGradients& other) const;
   int64_t tile_examples() const;  ///< examples whose formed gradients fill one tile
   at::Tensor backprops_times(const at::Tensor& matrix) const;  ///< D_i M for M [O, m], [B, S, m]
   at::Tensor row_numbers() const;        ///< of rows [B, S] in the parameters of all examples

@@ -47,7 +47,7 @@ at::Tensor GradientBatch::squared_norms_per_parameter() const {
 at::Tensor GradientBatch::squared_norms() const { return squared_norms_per_parameter().sum(0); }
 
 at::Tensor GradientBatch::inner(const ParameterList& direction) const {
-  auto total = at::zeros({size()}, parameters.front().backprops().options().dtype(at::kDouble));
+  auto total = at::zeros({size()}, parameters.front().activations().options().dtype(at::kDouble));
   for (size_t l = 0; l < parameters.size(); ++l) {
     total += to_double(parameters[l].inner(direction[l]));
   }
@@ -55,7 +55,7 @@ at::Tensor GradientBatch::inner(const ParameterList& direction) const {
 }
 
 at::Tensor GradientBatch::inner(const GradientBatch& other) const {
-  auto total = at::zeros({size()}, parameters.front().backprops().options().dtype(at::kDouble));
+  auto total = at::zeros({size()}, parameters.front().activations().options().dtype(at::kDouble));
   for (size_t l = 0; l < parameters.size(); ++l) {
     total += to_double(parameters[l].inner(other.parameters[l]));
   }
@@ -64,7 +64,7 @@ at::Tensor GradientBatch::inner(const GradientBatch& other) const {
 
 at::Tensor GradientBatch::gram(const GradientBatch& other) const {
   auto total = at::zeros({size(), other.size()},
-                         parameters.front().backprops().options().dtype(at::kDouble));
+                         parameters.front().activations().options().dtype(at::kDouble));
   for (size_t l = 0; l < parameters.size(); ++l) {
     total += to_double(parameters[l].gram(other.parameters[l]));
   }
@@ -115,7 +115,7 @@ int64_t GradientBatch::bytes() const {
 Sketch::Sketch(const GradientBatch& like, int64_t side, uint64_t seed) {
   auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
   for (const auto& parameter : like.parameters) {
-    const auto options = parameter.backprops().options();
+    const auto options = parameter.activations().options();
     input_projections_.push_back(projection(parameter.columns(), side, options, generator));
     output_projections_.push_back(projection(parameter.rows(), side, options, generator));
   }

@@ -136,6 +136,9 @@ TEST(FactoredGradients, ByRowsTakeNoMemoryForTheOtherRows) {
   EXPECT_EQ(g.bytes(), 8 * 3 * (2 + 1) * 8);
   const auto part = g.slice_outputs(0, 1 << 20);
   EXPECT_LE(part.sum_squares().numel(), int64_t{2} << 20);
+  const auto products = g.gram(g);
+  EXPECT_TRUE(tensor_near(products.diagonal(), g.squared_norms(), 1e-12));
+  EXPECT_FALSE(g.centers_by_forming(64)) << "a center's side is looked up where the rows are";
 }
 
 RC_GTEST_PROP(FactoredGradients, DifferencesAgreeWithTheFormedOnes, ()) {

@@ -38,7 +38,8 @@ std::shared_ptr<Network> make_linear_model(const NetworkPlan& plan) {
 std::shared_ptr<Network> make_mlp(const NetworkPlan& plan) {
   at::Generator generator = plan.generator;
   return std::make_shared<Mlp>(plan.inputs(), plan.options.hidden, plan.outputs, generator,
-                               activation(plan.options.activation), plan.options.dropout);
+                               activation(plan.options.activation), plan.options.dropout,
+                               plan.options.norm == "batch");
 }
 
 template <int64_t kBlocks>
@@ -124,8 +125,8 @@ void validate(const ModelOptions& options) {
                     ", which has no hidden layers");
   TORCH_CHECK_VALUE(std::ranges::find(norm_names(), options.norm) != norm_names().end(),
                     "norm = ", options.norm, ", must be one of ", c10::Join(", ", norm_names()));
-  TORCH_CHECK_VALUE(kind == Kind::kImages || options.norm == "none", "norm = ", options.norm,
-                    ", must be none for ", options.model);
+  TORCH_CHECK_VALUE(kind != Kind::kLinear || options.norm == "none", "norm = ", options.norm,
+                    ", must be none for ", options.model, ", which has no hidden layers");
   TORCH_CHECK_VALUE(options.dropout >= 0 && options.dropout < 1, "dropout = ", options.dropout,
                     ", must lie in [0, 1)");
   TORCH_CHECK_VALUE(kind != Kind::kLinear || options.dropout == 0, "dropout = ", options.dropout,

@@ -227,7 +227,8 @@ TEST(ModelOptions, RefusesWidthsActivationsAndInitialisationsThatCannotBe) {
             "activation = elu, must be relu for logistic, which has no hidden layers");
   EXPECT_EQ(refusal([] { validate({.activation = "rely"}); }),
             "activation = rely, must be one of relu, elu");
-  EXPECT_EQ(refusal([] { validate({.norm = "batch"}); }), "norm = batch, must be none for mlp");
+  EXPECT_EQ(refusal([] { validate({.model = "linear", .norm = "batch"}); }),
+            "norm = batch, must be none for linear, which has no hidden layers");
   EXPECT_EQ(refusal([] { validate({.model = "resnet8", .norm = "layer"}); }),
             "norm = layer, must be one of none, batch");
   EXPECT_EQ(refusal([] { validate({.init = "his"}); }), "init = his, must be one of torch, he");

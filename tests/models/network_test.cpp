@@ -30,6 +30,9 @@ TEST(Network, NamesItsParametersInOrder) {
   EXPECT_THAT(build({.hidden = {5, 7}}, 4, 3)->named_parameters().keys(),
               ElementsAre("layer1.weight", "layer1.bias", "layer2.weight", "layer2.bias",
                           "layer3.weight", "layer3.bias"));
+  EXPECT_THAT(build({.hidden = {5}, .norm = "batch"}, 4, 3)->named_parameters().keys(),
+              ElementsAre("layer1.weight", "layer1.bias", "norm1.weight", "norm1.bias",
+                          "layer2.weight", "layer2.bias"));
   EXPECT_THAT(build({.model = "logistic"}, 4, 3)->named_parameters().keys(),
               ElementsAre("linear.weight", "linear.bias"));
 }
@@ -37,12 +40,15 @@ TEST(Network, NamesItsParametersInOrder) {
 TEST(Network, HasTheParametersOfItsSizes) {
   EXPECT_EQ(parameter_count(*build({.hidden = {1024, 1024}}, 784, 10)),
             785 * 1024 + 1025 * 1024 + 1025 * 10);
+  EXPECT_EQ(parameter_count(*build({.hidden = {1024, 1024}, .norm = "batch"}, 784, 10)),
+            785 * 1024 + 1025 * 1024 + 1025 * 10 + 2 * 2048);
   EXPECT_EQ(parameter_count(*build({.hidden = {}}, 784, 10)), 7850);
   EXPECT_EQ(parameter_count(*build({.model = "linear", .hidden = {99}}, 8, 1)), 9);
 }
 
 TEST(Network, DescribesItself) {
   EXPECT_EQ(build({}, 64, 10)->describe(), "mlp 64-128-10");
+  EXPECT_EQ(build({.norm = "batch"}, 64, 10)->describe(), "mlp 64-128-10, batch norm");
   EXPECT_EQ(build({.model = "logistic"}, 64, 10)->describe(), "logistic 64-10");
   EXPECT_EQ(build({.model = "linear"}, 8, 1)->describe(), "linear 8-1");
 }

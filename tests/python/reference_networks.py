@@ -10,6 +10,7 @@ import torch
 import torchvision
 from torch import nn
 from torch.nn import functional as F
+from torchvision.models import vgg
 
 ACTIVATIONS = {"relu": nn.ReLU, "elu": nn.ELU}
 
@@ -92,19 +93,29 @@ def resnet(parts, example, outputs, first, blocks, bottleneck=False, large=False
     return nn.Sequential(*layers, Mean(), nn.Linear(inputs, outputs))
 
 
-def densenet40(parts, example, outputs):
-    (growth,) = parts.scaled(36)
+def densenet(parts, example, outputs, first, blocks, large=False):
+    (growth,) = parts.scaled(first)
     planes = 2 * growth
     layers = [parts.convolution(example[0], planes, 3, padding=1)]
-    for block in range(3):
+    if large:
+        layers = [*parts.block(example[0], planes, 7, stride=2, padding=3), nn.MaxPool2d(3, stride=2, padding=1)]
+    for block, count in enumerate(blocks):
         if block > 0:
             layers += [*parts.normalized(planes), parts.activation(), parts.convolution(planes, planes // 2, 1), nn.AvgPool2d(2)]
             planes //= 2
-        for _ in range(6):
+        for _ in range(count):
             inside = [*parts.normalized(planes), parts.activation(), *parts.block(planes, 4 * growth, 1)]
             layers.append(Dense([*inside, parts.convolution(4 * growth, growth, 3, padding=1)]))
             planes += growth
     return nn.Sequential(*layers, *parts.normalized(planes), parts.activation(), Mean(), nn.Linear(planes, outputs))
+
+
+def densenet40(parts, example, outputs):
+    return densenet(parts, example, outputs, 36, [6, 6, 6])
+
+
+def densenet169(parts, example, outputs):
+    return densenet(parts, example, outputs, 32, [6, 12, 32, 32], large=True)
 
 
 def lenet5(parts, example, outputs, pool=nn.MaxPool2d):
@@ -120,7 +131,7 @@ def lenet5(parts, example, outputs, pool=nn.MaxPool2d):
 def mlp(parts, example, outputs, hidden=()):
     layers, inputs = [nn.Flatten()], math.prod(example)
     for width in hidden:
-        layers += [nn.Linear(inputs, width), parts.activation()]
+        layers += parts.linear(inputs, width)
         inputs = width
     return nn.Sequential(*layers, nn.Linear(inputs, outputs))
 
@@ -135,14 +146,19 @@ def cnn(parts, example, outputs):
 
 
 def vgg11(parts, example, outputs):
-    assert parts.width == 1 and parts.activation is nn.ReLU and example[0] == 3
-    layers = (torchvision.models.vgg11_bn if parts.norm else torchvision.models.vgg11)().features
-    for layer in layers:
-        if parts.norm and isinstance(layer, nn.Conv2d):
+    """torchvision's convolutions and pooling, at another width and with another activation."""
+    assert example[0] == 3
+    plan = [each if each == "M" else parts.scaled(each)[0] for each in vgg.cfgs["A"]]
+    layers = vgg.make_layers(plan, parts.norm)
+    for place, layer in enumerate(layers):
+        if isinstance(layer, nn.ReLU):
+            layers[place] = parts.activation()
+        elif parts.norm and isinstance(layer, nn.Conv2d):
             layer.bias = None  # torchvision keeps a bias before batch norm, which takes it out again
-    return nn.Sequential(layers, Mean(), nn.Linear(512, outputs))
+    return nn.Sequential(layers, Mean(), nn.Linear(plan[-2], outputs))
 
 
+TORCHVISION = ("resnet18", "resnet50", "resnet101", "densenet169")
 BLOCKS = {18: [2, 2, 2, 2], 50: [3, 4, 6, 3], 101: [3, 4, 23, 3]}
 
 
@@ -151,7 +167,7 @@ def make(model, width=1.0, activation="relu", norm="none", example=(3, 32, 32), 
     with torch.random.fork_rng():
         torch.manual_seed(0)
         parts = Parts(width, activation, norm)
-        if model in ("resnet18", "resnet50", "resnet101", "densenet169") and norm == "batch" and width == 1:
+        if model in TORCHVISION and (width, activation, norm) == (1, "relu", "batch"):
             return getattr(torchvision.models, model)(num_classes=outputs).double().eval()
         if model.startswith("resnet"):
             layers = int(re.match(r"resnet(\d+)", model)[1])
@@ -165,7 +181,8 @@ def make(model, width=1.0, activation="relu", norm="none", example=(3, 32, 32), 
         elif model.startswith("lenet5"):
             made = lenet5(parts, example, outputs, nn.AvgPool2d if model.endswith("average") else nn.MaxPool2d)
         else:
-            made = {"cnn": cnn, "vgg11": vgg11, "densenet40": densenet40}[model](parts, example, outputs)
+            kinds = {"cnn": cnn, "vgg11": vgg11, "densenet40": densenet40, "densenet169": densenet169}
+            made = kinds[model](parts, example, outputs)
         return made.double().eval()
 
 

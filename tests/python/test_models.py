@@ -13,13 +13,17 @@ from gradist import _core
 CASES = [
     {"model": "mlp", "example": (1, 9, 7), "hidden": (12, 5)},
     {"model": "mlp", "example": (30,), "hidden": (16,), "activation": "elu", "outputs": 4},
+    {"model": "mlp", "example": (30,), "hidden": (16, 8), "norm": "batch"},
     {"model": "logistic", "example": (30,)},
     {"model": "linear", "example": (30,), "outputs": 3},
     {"model": "lenet5"},
     {"model": "lenet5", "example": (1, 28, 28), "activation": "elu"},
     {"model": "lenet5-average", "example": (1, 28, 28)},
     {"model": "cnn", "example": (1, 28, 28), "width": 0.25},
+    {"model": "cnn", "example": (1, 28, 28), "width": 0.25, "activation": "elu"},
     {"model": "vgg11", "outputs": 100},
+    {"model": "vgg11", "width": 0.5},
+    {"model": "vgg11", "width": 0.25, "activation": "elu"},
     {"model": "resnet8"},
     {"model": "resnet8", "width": 0.5, "activation": "elu", "example": (2, 17, 13)},
     {"model": "resnet20", "width": 0.5},
@@ -28,25 +32,46 @@ CASES = [
     {"model": "lenet5-average", "norm": "batch", "example": (1, 28, 28)},
     {"model": "cnn", "norm": "batch", "example": (1, 28, 28), "width": 0.25},
     {"model": "vgg11", "norm": "batch"},
+    {"model": "vgg11", "norm": "batch", "width": 0.25, "activation": "elu"},
+    {"model": "resnet8", "norm": "batch"},
+    {"model": "resnet20", "norm": "batch", "width": 0.5},
     {"model": "resnet20", "norm": "batch", "width": 0.5, "activation": "elu"},
+    {"model": "resnet32", "norm": "batch"},
     {"model": "resnet110", "norm": "batch", "width": 0.25},
     {"model": "resnet18-cifar", "width": 0.25},
     {"model": "resnet18-cifar", "norm": "batch", "width": 0.25},
+    {"model": "resnet101-cifar", "width": 0.125, "example": (3, 16, 16)},
     {"model": "resnet101-cifar", "norm": "batch", "width": 0.125},
     {"model": "densenet40", "width": 0.25},
     {"model": "densenet40", "norm": "batch"},
+    {"model": "densenet40", "norm": "batch", "activation": "elu", "example": (3, 16, 16)},
     {"model": "resnet18", "norm": "batch", "example": (3, 64, 64), "outputs": 1000},
     {"model": "resnet18", "width": 0.25, "example": (3, 64, 48)},
+    {"model": "resnet18", "norm": "batch", "activation": "elu"},
     {"model": "resnet50", "norm": "batch", "example": (3, 64, 64), "outputs": 1000},
+    {"model": "resnet50", "width": 0.25, "example": (3, 64, 48)},
     {"model": "resnet101", "norm": "batch", "example": (3, 64, 64), "outputs": 1000},
     {"model": "densenet169", "norm": "batch", "example": (3, 64, 64), "outputs": 1000},
+    {"model": "densenet169", "width": 0.25, "activation": "elu", "example": (3, 64, 48)},
+    {"model": "densenet169", "norm": "batch", "width": 0.25, "example": (3, 64, 48)},
 ]
 
 PARAMETERS = {
+    ("lenet5", "none", 1.0, 10): 62_006,
+    ("cnn", "none", 1.0, 10): 2_171_786,
+    ("vgg11", "none", 1.0, 10): 9_225_610,
+    ("resnet8", "none", 1.0, 10): 77_706,
+    ("resnet20", "none", 1.0, 10): 271_690,
+    ("resnet32", "none", 1.0, 10): 465_674,
+    ("resnet20", "none", 0.5, 10): 68_394,
+    ("resnet110", "none", 1.0, 10): 1_726_570,
+    ("resnet18-cifar", "none", 1.0, 10): 11_169_162,
+    ("resnet101-cifar", "none", 1.0, 10): 42_460_298,
     ("lenet5", "batch", 1.0, 10): 62_436,
     ("cnn", "batch", 1.0, 10): 2_175_978,
     ("vgg11", "batch", 1.0, 10): 9_228_362,
     ("resnet8", "batch", 1.0, 10): 78_042,
+    ("resnet20", "batch", 1.0, 10): 272_474,
     ("resnet32", "batch", 1.0, 10): 466_906,
     ("resnet20", "batch", 0.5, 10): 68_786,
     ("resnet110", "batch", 1.0, 10): 1_730_714,
@@ -116,10 +141,14 @@ def test_values_and_gradients_are_those_of_the_twin_in_torch(case):
 
 
 @pytest.mark.parametrize("key", PARAMETERS, ids=name)
-def test_networks_have_their_published_parameters(key):
+def test_networks_and_their_twins_have_the_published_parameters(key):
     model, norm, width, outputs = key
     example = (1, 28, 28) if model == "cnn" else (3, 32, 32) if outputs == 10 else (3, 224, 224)
-    network = _core.Network(model=model, norm=norm, width=width, example=example, outputs=outputs)
+    options = {"model": model, "norm": norm, "width": width, "example": example, "outputs": outputs}
+    with torch.device("meta"):  # only the shapes count
+        twin = reference_networks.make(**options)
+    network = _core.Network(**options)
+    assert sum(each.numel() for each in twin.parameters()) == PARAMETERS[key]
     assert sum(each.numel() for _, each in network.named_parameters()) == PARAMETERS[key]
 
 

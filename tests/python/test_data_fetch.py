@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import threading
 import zipfile
 from email.utils import formatdate
@@ -179,11 +180,28 @@ def test_nobody_there_is_one_line(server, tmp_path):
     assert "cannot be fetched: " in refused(fetch("a9a", tmp_path, url))
 
 
-def test_a_wrong_checksum_removes_the_file(server, tmp_path):
-    name = "train-images-idx3-ubyte.gz"
-    server.files[name] = b"not the images"
-    line = refused(fetch("mnist", tmp_path, server.url))
-    assert line.startswith(f"gradist: {server.url}/{name}: SHA-256 {hashlib.sha256(b'not the images').hexdigest()}, must be 440f")
+def tarball(names):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name in names:
+            archive.addfile(tarfile.TarInfo(f"folder/{name}"))
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "content", "kind", "right"),
+    [
+        ("mnist", "train-images-idx3-ubyte.gz", b"not the images", "SHA-256", "440f"),
+        ("cifar10", "cifar-10-binary.tar.gz", tarball(["data_batch_1.bin", "test_batch.bin"]), "SHA-256", "c4a3"),
+        ("cifar100", "cifar-100-binary.tar.gz", tarball(["train.bin", "test.bin"]), "MD5", "03b5"),
+    ],
+    ids=["mnist", "cifar10", "cifar100"],
+)
+def test_a_wrong_checksum_removes_the_file(data, name, content, kind, right, server, tmp_path):
+    server.files[name] = content
+    line = refused(fetch(data, tmp_path, server.url))
+    found = {"SHA-256": hashlib.sha256, "MD5": hashlib.md5}[kind](content).hexdigest()
+    assert line.startswith(f"gradist: {server.url}/{name}: {kind} {found}, must be {right}")
     assert os.listdir(tmp_path) == []
 
 

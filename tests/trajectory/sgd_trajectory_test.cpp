@@ -10,6 +10,7 @@
 #include "trajectory/random_streams.h"
 #include "trajectory/transform_keys.h"
 
+#include <ATen/ops/arange.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/randperm.h>
 #include <ATen/ops/zeros_like.h>
@@ -197,83 +198,92 @@ TEST(SgdTrajectoryTest, AllExamplesAtOnceAreGradientDescent) {
   EXPECT_NEAR(svrg.train_loss, recorded(options).steps.back().train_loss, 1e-6);
 }
 
+/// Plain steps of a run as their formula has them.
+class SgdByHand {
+ public:
+  explicit SgdByHand(const RunOptions& options)
+      : data(load_data(data_options(options))),
+        source(network_of(options, data.train), data.train, Loss::kCrossEntropy),
+        options_(options),
+        sampler_(source.examples(), options.batch_size,
+                 stream_generator(options.seed, RandomStream::kTraining)),
+        weights_(at::full({options.batch_size}, 1.0 / static_cast<double>(options.batch_size),
+                          at::kDouble)) {}
+
+  void step(double lr) {
+    const ParameterList gradient = source.weighted_gradient(sampler_.next(), weights_);
+    const at::NoGradGuard no_grad;
+    for (size_t l = 0; l < gradient.size(); ++l) {
+      const at::Tensor& parameter = source.parameters()[l];
+      const at::Tensor force = gradient[l] + options_.weight_decay * parameter;
+      if (velocity_.size() == l) {
+        velocity_.push_back(force);
+      } else {
+        velocity_[l] = options_.momentum * velocity_[l] + force;
+      }
+      parameter.sub_(lr * velocity_[l]);
+    }
+  }
+
+  ParameterList iterate() const {
+    ParameterList copies;
+    for (const at::Tensor& parameter : source.parameters()) {
+      copies.push_back(parameter.detach().to(at::kDouble));
+    }
+    return copies;
+  }
+
+  int64_t batches_per_epoch() const { return sampler_.batches_per_epoch(); }
+
+  DataSplit data;
+  NetworkSource source;
+
+ private:
+  static std::shared_ptr<Network> network_of(const RunOptions& options, const Dataset& train) {
+    at::Generator generator = stream_generator(options.seed, RandomStream::kInitialisation);
+    return make_network(model_options(options), train.example_shape(), train.outputs(), generator);
+  }
+
+  RunOptions options_;
+  EpochSampler sampler_;
+  at::Tensor weights_;
+  ParameterList velocity_;
+};
+
 TEST(SgdTrajectoryTest, TakesTheStepsOfItsFormula) {
   RunOptions options = small_run();
   options.estimator = {"sg-b"};
   options.lr_drop = {6};
-
-  at::Generator generator = stream_generator(options.seed, RandomStream::kInitialisation);
-  const DataSplit data = load_data(data_options(options));
-  const auto network = make_network(model_options(options), data.train.example_shape(),
-                                    data.train.outputs(), generator);
-  NetworkSource source(network, data.train, Loss::kCrossEntropy);
-  EpochSampler sampler(source.examples(), options.batch_size,
-                       stream_generator(options.seed, RandomStream::kTraining));
-  const at::Tensor weights = at::full({options.batch_size}, 1.0 / 32, at::kDouble);
-  ParameterList velocity;
+  SgdByHand by_hand(options);
   for (int64_t t = 0; t < options.iterations; ++t) {
-    const double lr = t < 6 ? options.lr : 0.1 * options.lr;
-    const ParameterList gradient = source.weighted_gradient(sampler.next(), weights);
-    const at::NoGradGuard no_grad;
-    for (size_t l = 0; l < gradient.size(); ++l) {
-      const at::Tensor& parameter = source.parameters()[l];
-      const at::Tensor force = gradient[l] + options.weight_decay * parameter;
-      if (t == 0) {
-        velocity.push_back(force);
-      } else {
-        velocity[l] = options.momentum * velocity[l] + force;
-      }
-      parameter.sub_(lr * velocity[l]);
-    }
+    by_hand.step(t < 6 ? options.lr : 0.1 * options.lr);
   }
-
   const TrajectoryStep last = recorded(options).steps.back();
-  EXPECT_NEAR(last.train_loss, source.evaluate(data.train).loss, 1e-6);
-  EXPECT_NEAR(last.test_loss, source.evaluate(data.test).loss, 1e-6);
+  EXPECT_NEAR(last.train_loss, by_hand.source.evaluate(by_hand.data.train).loss, 1e-6);
+  EXPECT_NEAR(last.test_loss, by_hand.source.evaluate(by_hand.data.test).loss, 1e-6);
   EXPECT_DOUBLE_EQ(last.learning_rate, 0.1 * options.lr);
-  EXPECT_DOUBLE_EQ(last.epoch, 10.0 / static_cast<double>(sampler.batches_per_epoch()));
+  EXPECT_DOUBLE_EQ(last.epoch, 10.0 / static_cast<double>(by_hand.batches_per_epoch()));
 }
 
-/// Ten steps of small_run() as its formula has them; before iterations 5 and 10 the parameters
-/// become the mean, in float64, of the last `averaged` iterates. Returns the training loss.
+/// Ten steps of small_run(); before iterations 5 and 10 the parameters become the mean, in float64,
+/// of the last `averaged` iterates. Returns the training loss.
 double loss_by_hand(const RunOptions& options, int64_t averaged) {
-  at::Generator generator = stream_generator(options.seed, RandomStream::kInitialisation);
-  const DataSplit data = load_data(data_options(options));
-  const auto network = make_network(model_options(options), data.train.example_shape(),
-                                    data.train.outputs(), generator);
-  NetworkSource source(network, data.train, Loss::kCrossEntropy);
-  EpochSampler sampler(source.examples(), options.batch_size,
-                       stream_generator(options.seed, RandomStream::kTraining));
-  const at::Tensor weights =
-      at::full({options.batch_size}, 1.0 / static_cast<double>(options.batch_size), at::kDouble);
-  ParameterList velocity;
+  SgdByHand by_hand(options);
   std::vector<ParameterList> iterates;
   for (int64_t t = 1; t <= options.iterations; ++t) {
-    const ParameterList gradient = source.weighted_gradient(sampler.next(), weights);
-    const at::NoGradGuard no_grad;
-    ParameterList iterate;
-    for (size_t l = 0; l < gradient.size(); ++l) {
-      const at::Tensor& parameter = source.parameters()[l];
-      const at::Tensor force = gradient[l] + options.weight_decay * parameter;
-      if (t == 1) {
-        velocity.push_back(force);
-      } else {
-        velocity[l] = options.momentum * velocity[l] + force;
-      }
-      parameter.sub_(options.lr * velocity[l]);
-      iterate.push_back(parameter.detach().to(at::kDouble));
-    }
-    iterates.push_back(iterate);
+    by_hand.step(options.lr);
+    iterates.push_back(by_hand.iterate());
     if (t % options.refresh_every != 0 || averaged == 0) continue;
-    for (size_t l = 0; l < iterate.size(); ++l) {
-      at::Tensor sum = at::zeros_like(iterate[l]);
+    const at::NoGradGuard no_grad;
+    for (size_t l = 0; l < iterates.back().size(); ++l) {
+      at::Tensor sum = at::zeros_like(iterates.back()[l]);
       for (int64_t back = 0; back < averaged; ++back) {
         sum += iterates[static_cast<size_t>(t - 1 - back)][l];
       }
-      source.parameters()[l].copy_(sum / static_cast<double>(averaged));
+      by_hand.source.parameters()[l].copy_(sum / static_cast<double>(averaged));
     }
   }
-  return source.evaluate(data.train).loss;
+  return by_hand.source.evaluate(by_hand.data.train).loss;
 }
 
 TEST(SgdTrajectoryTest, GoesOnFromTheMeanIterate) {
@@ -581,6 +591,52 @@ TEST(SgdTrajectoryTest, LogsAtFractionsOfTheWayToTheNextRefresh) {
                                       "refresh svrg 10", "log 12", "log 19", "refresh svrg 20",
                                       "log 20", "end"}));
   EXPECT_EQ(SgdTrajectory(options).info().log_points, 5);
+}
+
+double distance(const ParameterList& a, const ParameterList& b) {
+  double squares = 0;
+  for (size_t l = 0; l < a.size(); ++l) {
+    squares += (a[l].to(at::kDouble) - b[l].to(at::kDouble)).square().sum().item<double>();
+  }
+  return std::sqrt(squares);
+}
+
+// ||theta - theta~||, and ||mean of g_i - g~_i|| over it: of the minibatches that the measuring
+// generator draws, and of all examples.
+TEST(SgdTrajectoryTest, DistanceAndCurvatureAreThoseOfTheirFormulas) {
+  RunOptions options = small_run();
+  options.estimator = {"svrg"};
+  options.iterations = 4;
+  options.log_every = 1;
+  options.drift_every = 1;
+  const Recorder recorder = recorded(options);
+  ASSERT_EQ(recorder.drift.size(), 4U);
+
+  SgdByHand by_hand(options), at_snapshot(options);
+  const auto examples = by_hand.source.examples();
+  const auto all = at::arange(examples, at::kLong);
+  const auto equal = at::full({examples}, 1.0 / static_cast<double>(examples), at::kDouble);
+  const auto design = uniform_design(examples, options.batch_size, options.replacement);
+  at::Generator measuring = stream_generator(options.seed, RandomStream::kMeasuring);
+  for (int64_t t = 1; t <= 4; ++t) {
+    by_hand.step(options.lr);
+    const auto way = distance(by_hand.iterate(), at_snapshot.iterate());
+    const auto curvature = [&](const at::Tensor& indices, const at::Tensor& weights) {
+      return distance(by_hand.source.weighted_gradient(indices, weights),
+                      at_snapshot.source.weighted_gradient(indices, weights)) /
+             way;
+    };
+    const DriftStep& drift = recorder.drift[static_cast<size_t>(t - 1)];
+    const TrajectoryStep& logged = recorder.steps[static_cast<size_t>(t)];
+    const WeightedBatch batch = design.draw(measuring);
+    // Gradients in float32: their rounding over their difference.
+    EXPECT_NEAR(drift.distance, way, 1e-5 * way) << t;
+    EXPECT_NEAR(drift.curvature, curvature(batch.indices, batch.weights), 1e-3 * drift.curvature);
+    EXPECT_NEAR(logged.distance_to_snapshot, way, 1e-5 * way) << t;
+    EXPECT_NEAR(logged.snapshot_curvature, curvature(all, equal), 1e-3 * logged.snapshot_curvature);
+    EXPECT_GT(std::abs(drift.curvature - logged.snapshot_curvature), 3e-3 * drift.curvature)
+        << "the test would tell them apart";
+  }
 }
 
 TEST(SgdTrajectoryTest, FollowsTheDriftFromTheSnapshot) {

@@ -5,8 +5,8 @@ For each network of networks.py one batch of random data, float32 on the CPU: th
 pass of the same batch, which leaves the gradient of the summed loss in .grad. Every method gives both, ||g_i||^2 for each
 example i and sum_i g_i. All in one process and interleaved round by round, the order rotated; the ratio is the median of the
 rounds'. Before any timing, every method must give the norms of one-by-one autograd to 1e-3 and the gradient of the plain
-pass to 1e-2. gradient_norms and torch.func own their loop, so they choose chunk and memory format; a row says what images that
-are channels last give the plain pass. Peak memory is that of a step in a process of its own, above model, data and imports.
+pass to 1e-2. gradient_norms and torch.func own their loop, so they choose chunk and memory format; one row says what images that
+are channels last give the plain pass, another what its products of matrices take alone. Peak memory is that of a step in a process of its own, above model, data and imports.
 
 Page faults are shown because they explain much of the times: glibc hands the top of its heap back to the system when more than
 64 MiB of it are free, so a pass that needs more faults it in anew each time. MALLOC_TRIM_THRESHOLD_=4294967296 with
@@ -35,11 +35,13 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from networks import PROBLEMS, LossFunction
 
@@ -97,6 +99,40 @@ def channels_last(model: nn.Module, data: Data) -> tuple[nn.Module, Data]:
 def plain_channels_last(model: nn.Module, loss_fn: LossFunction, data: Data) -> Step:
     model, data = channels_last(model, data)
     return plain(model, loss_fn, data)
+
+
+class Products(TorchDispatchMode):
+    """Keeps the products of matrices and the convolutions that are computed within it."""
+
+    kinds = {
+        torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default, torch.ops.aten.baddbmm.default,
+        torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default,
+    }  # fmt: skip
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Callable[[], Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        call = partial(func, *args, **(kwargs or {}))
+        if func in self.kinds:
+            self.calls.append(call)
+        return call()
+
+
+def products_alone(model: nn.Module, loss_fn: LossFunction, data: Data) -> Step:
+    """The products of matrices and the convolutions of a plain pass once more, and nothing else: what takes the mean gradient by
+    them cannot be faster."""
+    with Products() as products:
+        gradients = plain(model, loss_fn, data)()[1]
+
+    def step() -> Answer:
+        with torch.no_grad():
+            for call in products.calls:
+                call()
+        return NO_NORMS, gradients
+
+    return step
 
 
 def gradist_in_the_users_loop(model: nn.Module, loss_fn: LossFunction, data: Data) -> Step:
@@ -210,6 +246,7 @@ def torch_func_in_chunks(chunk: int, model: nn.Module, loss_fn: LossFunction, da
 METHODS: dict[str, Callable[[nn.Module, LossFunction, Data], Step]] = {
     "plain": plain,
     "plain channels_last": plain_channels_last,
+    "plain products alone": products_alone,
     "gradist per_example": gradist_in_the_users_loop,
     OWN_LOOP: gradist_owns_the_loop,
     "BackPACK BatchL2Grad": backpack,

@@ -188,7 +188,14 @@ void bind_moments(py::module_& module) {
                              [](const Moments& moments) {
                                return std::pair(moments.interval_low, moments.interval_high);
                              })
+      .def_readonly("variance_ratio", &Moments::variance_ratio)
+      .def_property_readonly("variance_ratio_interval",
+                             [](const Moments& moments) {
+                               return std::pair(moments.variance_ratio_low,
+                                                moments.variance_ratio_high);
+                             })
       .def_readonly("layer_average_variance", &Moments::layer_average_variance)
+      .def_readonly("variance", &Moments::variance)
       .def_readonly("gradient_evaluations", &Moments::gradient_evaluations)
       .def_readonly("seconds", &Moments::seconds);
 
@@ -211,7 +218,7 @@ void bind_measurement(py::module_& module) {
       [](const py::object& source, const std::vector<std::string>& estimators, int64_t batch_size,
          bool replacement, int64_t clusters, const std::string& allocation, double importance_mix,
          int64_t gc_iterations, const std::string& method, int64_t examples, int64_t draws,
-         int64_t max_memory, const std::optional<ParameterList>& snapshot,
+         bool per_coordinate, int64_t max_memory, const std::optional<ParameterList>& snapshot,
          const std::optional<Clustering>& clustering, uint64_t seed) {
         const EstimatorOptions estimator_options{.batch_size = batch_size,
                                                  .replacement = replacement,
@@ -223,6 +230,7 @@ void bind_measurement(py::module_& module) {
         const MeasureOptions measure_options{.mode = mode_by_name(method),
                                              .examples = examples,
                                              .draws = draws,
+                                             .per_coordinate = per_coordinate,
                                              .max_memory = max_memory};
         return measure_source(source, estimators, estimator_options, measure_options, snapshot,
                               clustering, seed);
@@ -230,7 +238,8 @@ void bind_measurement(py::module_& module) {
       py::arg("source"), py::arg("estimators"), py::kw_only(), py::arg("batch_size"),
       py::arg("replacement"), py::arg("clusters"), py::arg("allocation"), py::arg("importance_mix"),
       py::arg("gc_iterations"), py::arg("method"), py::arg("examples"), py::arg("draws"),
-      py::arg("max_memory"), py::arg("snapshot"), py::arg("clustering"), py::arg("seed"));
+      py::arg("per_coordinate"), py::arg("max_memory"), py::arg("snapshot"), py::arg("clustering"),
+      py::arg("seed"));
 }
 
 }  // namespace gradist::python

@@ -17,7 +17,6 @@ from gradist import rf
 from gradist._core import Moments, __version__
 from gradist.check import Check, check
 from gradist.clustering import Clustering, cluster
-from gradist.coordinates import Coordinates, per_coordinate
 from gradist.data import DataSplit, load_data
 from gradist.measurement import Measurement, measure
 from gradist.per_example import GradientNorms, Method, PerExample, choices, gradient_norms, per_example
@@ -29,7 +28,6 @@ from gradist.trajectory import run
 __all__ = [
     "Check",
     "Clustering",
-    "Coordinates",
     "DataSplit",
     "GradientNorms",
     "Measurement",
@@ -46,7 +44,6 @@ __all__ = [
     "load_data",
     "measure",
     "open",
-    "per_coordinate",
     "per_example",
     "rf",
     "rule",

@@ -276,8 +276,17 @@ class Moments:
     def interval(self) -> tuple[float, float]:
         """95 % interval of average_variance; NaN where it is exact."""
     @property
+    def variance_ratio(self) -> float:
+        """tr Cov over that of the plain mean of the same draws; NaN without a snapshot."""
+    @property
+    def variance_ratio_interval(self) -> tuple[float, float]:
+        """95 % interval of variance_ratio; NaN where it is exact."""
+    @property
     def layer_average_variance(self) -> list[float]:
         """The average variance of each parameter, in the model's order."""
+    @property
+    def variance(self) -> list[Tensor]:
+        """Var of each coordinate, a tensor of each parameter's shape, float64; none unless measured per coordinate."""
     @property
     def gradient_evaluations(self) -> int:
         """Gradients of single examples spent on the measurement."""
@@ -325,6 +334,7 @@ def measure(
     method: str,
     examples: int,
     draws: int,
+    per_coordinate: bool,
     max_memory: int,
     snapshot: Sequence[Tensor] | None,
     clustering: Clustering | None,

@@ -56,6 +56,7 @@ def from_trace(trace: Trace) -> xarray.Dataset:
         for name in trace.drift:
             if name != "iteration":
                 variables[f"drift_{name}"] = (("drift_iteration",), trace.drift[name])
+    variables |= _coordinates(trace)
     if trace.metainit is not None:
         coordinates["metainit_step"] = trace.metainit.step
         variables["metainit_quotient"] = (("metainit_step",), trace.metainit.quotient)
@@ -74,6 +75,17 @@ def _estimators(trace: Trace) -> Variables:
     if trace.layers:
         stacked = [[each.layers.get(layer, missing) for layer in trace.layers] for each in series]
         variables["layer_average_variance"] = (("estimator", "layer", "iteration"), np.array(stacked))
+    return variables
+
+
+def _coordinates(trace: Trace) -> Variables:
+    """Means and variances of single coordinates, a variable a parameter, over its own axes."""
+    variables: Variables = {}
+    for layer, gradient in trace.full_gradient.items():
+        axes = tuple(f"{layer}_{axis}" for axis in range(gradient.ndim - 1))
+        variables[f"{layer}_full_gradient"] = (("iteration", *axes), gradient)
+        variance = np.stack([trace[name].coordinate_variance[layer] for name in trace.estimators])
+        variables[f"{layer}_variance"] = (("estimator", "iteration", *axes), variance)
     return variables
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "available",
     "cluster_sizes",
     "cluster_variance",
+    "coordinates",
     "drift",
     "layers",
     "losses",
@@ -50,6 +51,7 @@ _OTHER_COLORS = ("#332288", "#882255", "#555555", "#999933")
 _GRAY = "#555555"
 _MAX_PANELS = 12
 _MAX_BANDS = 10
+_MAX_COORDINATES = 2000  # drawn, evenly spaced by rank
 _MAX_WAYS = 8  # curves of different distance from a snapshot
 
 _STYLE: Any = {
@@ -217,6 +219,33 @@ def variance_ratio(trace: Trace, *, width: float = 4.5) -> Figure:
     return figure
 
 
+def coordinates(trace: Trace, *, width: float = 6.5, iteration: int | None = None) -> Figure:
+    """Mean, deviation and variance of each coordinate of the estimates, by the variance of the first estimator, at the log point nearest to
+    `iteration`, or the last one that is not at a snapshot. For a linear model a coordinate is a feature: as in the design of MXNet's SVRG
+    module.
+    """
+    away = np.flatnonzero(np.all([trace[name].average_variance > 0 for name in trace.estimators], axis=0))
+    wanted = trace.iterations[away[-1] if len(away) else -1] if iteration is None else iteration
+    point = int(np.argmin(np.abs(trace.iterations - wanted)))
+    variances = {name: _flat(trace[name].coordinate_variance, point) for name in trace.estimators}
+    order = np.argsort(-variances[trace.estimators[0]], kind="stable")
+    ranks = np.unique(np.linspace(0, len(order) - 1, min(len(order), _MAX_COORDINATES)).round().astype(int))
+    mean = _flat(trace.full_gradient, point)[order[ranks]]
+    figure, (left, right) = _panels(2, width, 2.4)
+    for name in sorted(variances, key=lambda name: -variances[name].sum()):
+        variance = variances[name][order[ranks]]
+        color, deviation = color_of(name, trace.estimators), np.sqrt(variance)
+        left.fill_between(ranks + 1, mean - deviation, mean + deviation, color=color, alpha=0.5, linewidth=0)
+        right.plot(ranks + 1, np.where(variance > 0, variance, np.nan), color=color, linewidth=0.8)
+    left.plot(ranks + 1, mean, color="black", linewidth=0.8)
+    _log_scale(right, variances.values())
+    x_label = f"Coordinate, by the variance of {trace.estimators[0].upper()}"
+    _label(left, "Mean and one deviation", x_label)
+    _label(right, "Variance", x_label)
+    _estimator_legend(figure, trace.estimators)
+    return figure
+
+
 def drift(trace: Trace, *, width: float = 6.5) -> Figure:
     """Distance from the snapshot and curvature along it, iteration by iteration, each followed interval a curve: [Defazio19] Fig. 3.
     Points are the curvature of the full gradient, at the log points."""
@@ -267,6 +296,7 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "cluster-variance": cluster_variance,
     "squared-norms": squared_norms,
     "variance-ratio": variance_ratio,
+    "coordinates": coordinates,
     "drift": drift,
     "metainit": metainit,
 }
@@ -281,6 +311,7 @@ def available(trace: Trace) -> list[str]:
         "cluster-variance": bool(trace.layers) and bool(_cluster_scatter(trace)),
         "squared-norms": _any_finite(trace.gradients, "squared_norm_quantiles"),
         "variance-ratio": any(_any_finite(trace[name], "variance_ratio") for name in trace.estimators),
+        "coordinates": bool(trace.full_gradient) and len(trace.iterations) > 0,
         "drift": _any_finite(trace.drift, "distance"),
         "metainit": trace.metainit is not None and _any_finite(trace.metainit, "quotient"),
     }
@@ -557,6 +588,11 @@ def _iterations_per_epoch(trace: Trace) -> float:
     last = trace.trajectory.epoch.argmax()
     epoch = float(trace.trajectory.epoch[last])
     return float(trace.iterations[last]) / epoch if epoch > 0 else 1.0
+
+
+def _flat(arrays: dict[str, Array], point: int) -> Array:
+    """The coordinates of all parameters at a log point, [P]."""
+    return np.concatenate([each[point].ravel() for each in arrays.values()])
 
 
 def _cluster_sizes(trace: Trace) -> dict[str, Any]:

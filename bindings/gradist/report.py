@@ -36,6 +36,7 @@ _CAPTIONS = {
     "variance-ratio": "Variance of an estimate with a snapshot over that of a plain minibatch, by how far the run is on its way to "
     "the next snapshot. Shaded: worse than plain SGD. Only below the dashed line at 1/3 is it worth the gradients it costs; "
     "dotted: the learning rate drops.",
+    "coordinates": "Each coordinate of the estimates at the last log point that is not at a snapshot: mean with one deviation to either side, and variance.",
     "drift": "Distance from the last snapshot, and how fast the gradients of a minibatch change along it; points: the full gradient.",
     "metainit": "The gradient quotient that MetaInit lowers by the norms of the initial weights, before training, each step on new noise.",
 }

@@ -144,6 +144,11 @@ class EstimatorSeries(_Group):
         layers = f"{self._group}/layers"
         return {name: self._trace._read(f"{layers}/{name}/average_variance") for name in self._trace._groups(layers)}
 
+    @property
+    def coordinate_variance(self) -> dict[str, Array]:
+        """The variance of each coordinate, {parameter: [T, *shape]}; empty unless the run was told `per_coordinate`."""
+        return self._trace._arrays(f"{self._group}/layers", "variance")
+
 
 class RefreshSeries(_Group):
     """What an estimator's refreshes made, one row a refresh. R refreshes, N examples, K clusters."""
@@ -275,6 +280,11 @@ class Trace(Mapping[str, EstimatorSeries]):
         return tuple(self._groups(f"estimators/{self.estimators[0]}/layers")) if self.estimators else ()
 
     @property
+    def full_gradient(self) -> dict[str, Array]:
+        """g, the mean of every unbiased estimate, {parameter: [T, *shape]}; empty unless the run was told `per_coordinate`."""
+        return self._arrays("gradients/layers", "full_gradient")
+
+    @property
     def trajectory(self) -> TrajectorySeries:
         return self._cached("trajectory", lambda: TrajectorySeries(self, "trajectory"))
 
@@ -327,7 +337,7 @@ class Trace(Mapping[str, EstimatorSeries]):
     def plot(self, figure: str = "variances", **options: Any) -> Figure:
         """One of the report's figures, ready for a paper: `variances` (average and normalized variance side by side),
         `average-variance`, `normalized-variance`, `losses`, `layers`, `cluster-sizes`, `cluster-variance`, `squared-norms`,
-        `variance-ratio`, `drift` or `metainit`.
+        `variance-ratio`, `coordinates`, `drift` or `metainit`.
 
         Options are those of the function of that name in `gradist.plots`, such as `width` in inches and `window`, the
         number of log points that the rolling mean and its standard deviation are taken over.
@@ -362,6 +372,10 @@ class Trace(Mapping[str, EstimatorSeries]):
         with _readable(self.path):
             node = self._file.get(group)
             return [name for name in node if isinstance(node[name], kind)] if isinstance(node, h5py.Group) else []
+
+    def _arrays(self, layers: str, name: str) -> dict[str, Array]:
+        """A dataset of each parameter's group, where the trace has it."""
+        return {layer: self._read(f"{layers}/{layer}/{name}") for layer in self._groups(layers) if name in self._datasets(f"{layers}/{layer}")}
 
     def _groups(self, group: str) -> list[str]:
         return self._cached(f"groups of {group}", lambda: self._members(group, h5py.Group))

@@ -70,7 +70,7 @@ struct DataOptions {
   int64_t duplicate_points = 0;   ///< training points that are repeated until they make up ...
   double duplicate_fraction = 0;  ///< ... this fraction of the training set, N unchanged
   uint64_t seed = 0;
-  std::string targets = "classes";     ///< what the labels of csv and libsvm are, see targets.h
+  std::string targets = "classes";     ///< what labels are, see targets.h
   std::string target_column = "last";  ///< where csv has them: first or last
   bool standardize = true;  ///< subtract the training set's mean, divide by its deviation
   std::vector<std::string> hdf5_train = {"train/inputs", "train/targets"};  ///< see hdf5_data.h

@@ -37,6 +37,16 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+/// Adds an estimator's moments to the measurement, without what was not asked for.
+void keep(Moments moments, double seconds, const MeasureOptions& options,
+          Measurement& measurement) {
+  moments.seconds = seconds;
+  if (!options.per_coordinate) {
+    moments.variance.clear();
+  }
+  measurement.moments.push_back(std::move(moments));
+}
+
 /// n_k of a stratified sample of n: min(N_k, 4) each, the rest in proportion to N_k.
 std::vector<int64_t> subset_allocation(const std::vector<int64_t>& sizes, int64_t n) {
   const auto examples = std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
@@ -98,8 +108,7 @@ class PassRunner {
     Measurement measurement;
     for (const auto* estimator : estimators) {
       const auto& [pass, seconds] = serving(*estimator);
-      measurement.moments.push_back(pass->moments(*estimator));
-      measurement.moments.back().seconds = seconds;
+      keep(pass->moments(*estimator), seconds, options_, measurement);
     }
     const auto& first = *passes_.front().pass;
     measurement.full_gradient = first.full_gradient();
@@ -185,6 +194,7 @@ class PassRunner {
 
   void add_pass(PassPlan plan) {
     const auto start = std::chrono::steady_clock::now();
+    plan.per_coordinate = options_.per_coordinate;
     auto pass = std::make_unique<MomentPass>(source_, std::move(plan), options_.max_memory);
     passes_.push_back({std::move(pass), seconds_since(start)});
   }
@@ -213,13 +223,12 @@ Measurement measure_sampled(GradientSource& source, const Estimators& estimators
     const auto start = std::chrono::steady_clock::now();
     detail::SampledGradient gradient;
     auto moments = sampled_moments(source, *estimator, options, generator, &gradient);
-    moments.seconds = seconds_since(start);
     // The estimator of least variance has the best word on the full gradient.
     if (moments.trace_covariance < least) {
       least = moments.trace_covariance;
       best = std::move(gradient);
     }
-    measurement.moments.push_back(std::move(moments));
+    keep(std::move(moments), seconds_since(start), options, measurement);
   }
   measurement.full_gradient = std::move(best.mean);
   measurement.squared_gradient_norm = best.squared_norm;

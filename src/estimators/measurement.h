@@ -24,7 +24,8 @@ struct MeasureOptions {
   int64_t draws = 50;       ///< E of sampled
   bool faghri = false;      ///< sampled: the paper's protocol, deviations from the mean of E other
                             ///< draws, 1e-7 below the line
-  int64_t max_memory = 0;   ///< bytes for the factors of a chunk; 0: 256 MiB
+  bool per_coordinate = false;  ///< keep the variance of each coordinate, 8 P bytes an estimator
+  int64_t max_memory = 0;       ///< bytes for the factors of a chunk; 0: 256 MiB
 };
 
 /// What a measurement says about all estimators at the present parameters.

@@ -116,8 +116,10 @@ DifferenceForm MomentPass::difference_form(GradientSource& source) const {
     return DifferenceForm::kZero;
   }
   const auto form = choose_difference_form(source, *plan_.snapshot);
-  // The expanded form's last sum is over all examples.
-  return !plan_.exact && form == DifferenceForm::kExpanded ? DifferenceForm::kStable : form;
+  // The expanded form's last sum is over all examples, and where the differences of one coordinate
+  // are far smaller than those of the others it has no digits of them.
+  const bool expandable = plan_.exact && !plan_.per_coordinate;
+  return !expandable && form == DifferenceForm::kExpanded ? DifferenceForm::kStable : form;
 }
 
 /// 1 / (N_k p_i) of the examples in visiting order, [n]; undefined where all draws are uniform.

@@ -19,6 +19,7 @@ struct PassPlan {
       nullptr;  ///< whose design the strata are; null: one stratum of everything
   const Snapshot* snapshot = nullptr;  ///< measure g_i - g~_i too
   bool exact = true;
+  bool per_coordinate = false;  ///< variances are looked at coordinate by coordinate
 };
 
 /// What one pass over examples found, enough for the moments of every estimator that shares it

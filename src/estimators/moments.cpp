@@ -38,7 +38,7 @@ Moments make_moments(const MomentInputs& inputs) {
   double sum = 0;
   int64_t defined = 0;
   for (size_t l = 0; l < inputs.variance.size(); ++l) {
-    const auto variance = inputs.variance[l].clamp_min(0);
+    const auto& variance = moments.variance.emplace_back(inputs.variance[l].clamp_min(0));
     const auto second_moment = variance + inputs.squared_gradient[l].clamp_min(0);
     const auto positive = second_moment > 0;
     sum += at::where(positive, variance / second_moment, 0.0).sum().item<double>();

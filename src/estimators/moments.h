@@ -34,6 +34,7 @@ struct Moments {
   double variance_ratio_high = kUndefined;
   std::vector<double>
       layer_average_variance;  ///< [L], tr Cov of one parameter over its number of coordinates
+  ParameterList variance;  ///< Var_j of the estimate, float64; see MeasureOptions::per_coordinate
   int64_t gradient_evaluations = 0;  ///< single-example gradients spent on this measurement
   double seconds = 0;  ///< wall time of the pass(es) it came from, shared by estimators of one pass
 };

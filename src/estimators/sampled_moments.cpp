@@ -134,17 +134,20 @@ Moments faghri_moments(const ParameterList& other_mean, const DrawSums& sums, Mo
                        int64_t draws) {
   const auto count = static_cast<double>(draws);
   double normalized = 0, parameters = 0;
+  ParameterList variance;
   for (size_t l = 0; l < sums.sum.size(); ++l) {
     const auto deviations =
         (sums.squares[l] - other_mean[l] * sums.sum[l] * 2 + other_mean[l].square() * count)
             .clamp_min(0);
     inputs.layer_traces.push_back(deviations.sum().item<double>() / count);
+    variance.push_back(deviations / count);
     normalized += (deviations / (sums.squares[l] + kFaghriFloor)).sum().item<double>();
     parameters += static_cast<double>(deviations.numel());
   }
   inputs.squared_gradient_norm = inner(other_mean, other_mean);
   auto moments = make_moments(inputs);
   moments.normalized_variance = normalized / parameters;
+  moments.variance = std::move(variance);
   return moments;
 }
 

@@ -293,6 +293,7 @@ MeasureOptions measure_options(const RunOptions& options) {
   measure.examples = options.measure_examples;
   measure.draws = options.draws;
   measure.faghri = options.protocol == "faghri";
+  measure.per_coordinate = options.per_coordinate;
   measure.max_memory = options.max_memory.bytes;
   return measure;
 }

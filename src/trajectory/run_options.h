@@ -84,6 +84,7 @@ struct RunOptions {
   int64_t measure_examples = 1000;
   int64_t draws = 50;
   std::string protocol = "none";
+  bool per_coordinate = false;
   std::string batch_norm = "eval";
 
   uint64_t seed = 0;
@@ -154,7 +155,7 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
   visit({"data", "data set", data}, self.data, one_of(data_names()));
   visit({"data-dir", "folder of the data set's own files", data}, self.data_dir,
         anything<std::string>());
-  visit({"targets", "what the labels of csv and libsvm are", data}, self.targets,
+  visit({"targets", "what the labels of csv, libsvm and hdf5 are", data}, self.targets,
         one_of(target_names()));
   visit({"target-column", "where csv has its labels", data}, self.target_column,
         one_of({"first", "last"}));
@@ -182,7 +183,7 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
   visit({"width", "all widths of a network for images, times this", model}, self.width,
         greater_than(0.0));
   visit({"activation", "between the layers", model}, self.activation, one_of(activation_names()));
-  visit({"norm", "batch: batch norm in a network for images; see batch-norm", model}, self.norm,
+  visit({"norm", "batch: batch norm after hidden layers; see batch-norm", model}, self.norm,
         one_of(norm_names()));
   visit({"dropout", "probability of dropout before each linear layer but a first one", model},
         self.dropout, in_half_open(0.0, 1.0));
@@ -291,6 +292,10 @@ void RunOptions::fields(Self& self, Visitor&& visit) {
          "faghri: the normalized variance as the paper computed it (implies --measure sampled)",
          measuring},
         self.protocol, one_of(protocol_names()));
+  visit({"per-coordinate",
+         "mean and variance of each coordinate of the estimates too, 8 bytes a parameter each",
+         measuring},
+        self.per_coordinate, anything<bool>());
   visit(
       {"batch-norm",
        "eval: by running statistics; reset: by the batch, these put back after a snapshot; train: "

@@ -286,6 +286,9 @@ class Loop {
     step.squared_norms = measurement.squared_norms;
     step.squared_gradient_norm = measurement.squared_gradient_norm;
     compare_with_snapshot(measurement.full_gradient, step);
+    if (options_.per_coordinate) {
+      step.full_gradient = std::move(measurement.full_gradient);
+    }
   }
 
   /// The first estimator that has a snapshot, or null.
@@ -375,6 +378,9 @@ SgdTrajectory::SgdTrajectory(const RunOptions& options) : parts_(std::make_uniqu
   info.options = options;
   info.model = network.describe();
   info.parameter_names = parts_->source->parameter_names();
+  for (const auto& parameter : parts_->source->parameters()) {
+    info.parameter_shapes.push_back(parameter.sizes().vec());
+  }
   chosen_parameters(info.parameter_names, options.gc_parameters);  // refuses what matches nothing
   info.parameters = parts_->source->parameter_count();
   info.examples = data.train.size();

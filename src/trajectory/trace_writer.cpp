@@ -14,7 +14,6 @@
 #include <filesystem>
 #include <map>
 #include <numeric>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -28,31 +27,40 @@ using detail::Hdf5Maker;
 using detail::memory_type;
 using detail::QuietHdf5;
 
-/// A dataset [rows] or [rows, width] that grows by a row at a time.
+using Shape = std::vector<hsize_t>;
+
+/// A dataset [rows, ...] that grows by a row at a time.
 template <class Number>
 class Series {
  public:
   Series() = default;
-  Series(Hdf5Handle dataset, std::optional<hsize_t> width, const Hdf5Check& check)
-      : dataset_(std::move(dataset)), width_(width), check_(&check) {}
+  Series(Hdf5Handle dataset, Shape row, const Hdf5Check& check)
+      : dataset_(std::move(dataset)), row_(std::move(row)), check_(&check) {}
 
   hid_t id() const { return dataset_; }
 
-  void append(Number value) { append(&value, 1); }
-  void append(const std::vector<Number>& row) { append(row.data(), row.size()); }
+  void append(Number value) { append(&value, Shape{}); }
+  void append(const std::vector<Number>& row) { append(row.data(), Shape{row.size()}); }
+  void append(const at::Tensor& row) {
+    const auto kept = row.to(at::kCPU).contiguous();
+    append(kept.const_data_ptr<Number>(), Shape(row.sizes().begin(), row.sizes().end()));
+  }
 
+ private:
   /// A row that is longer than all before widens the dataset; a shorter one is padded with the fill
   /// value.
-  void append(const Number* row, hsize_t length) {
-    ++rows_;
-    if (width_) {
-      width_ = std::max(*width_, length);
+  void append(const Number* row, Shape count) {
+    for (size_t d = 0; d < count.size(); ++d) {
+      row_[d] = std::max(row_[d], count[d]);
     }
-    const std::vector<hsize_t> extents = width_ ? std::vector{rows_, *width_} : std::vector{rows_};
+    const hsize_t length =
+        std::accumulate(count.begin(), count.end(), hsize_t{1}, std::multiplies<>());
+    count.insert(count.begin(), 1);
+    Shape extents = row_, start(count.size(), 0);
+    extents.insert(extents.begin(), rows_ + 1);
+    start.front() = rows_++;
     (*check_)(H5Dset_extent(dataset_, extents.data()));
     const auto file_space = check_->handle(H5Dget_space(dataset_), H5Sclose);
-    const std::vector<hsize_t> start = {rows_ - 1, 0};
-    const std::vector<hsize_t> count = {1, length};
     (*check_)(H5Sselect_hyperslab(file_space, H5S_SELECT_SET, start.data(), nullptr, count.data(),
                                   nullptr));
     const auto memory_space = check_->handle(H5Screate_simple(1, &length, nullptr), H5Sclose);
@@ -60,10 +68,9 @@ class Series {
         H5Dwrite(dataset_, memory_type(Number()), memory_space, file_space, H5P_DEFAULT, row));
   }
 
- private:
   Hdf5Handle dataset_;
   hsize_t rows_ = 0;
-  std::optional<hsize_t> width_;
+  Shape row_;  ///< extents of a row so far; none: a number
   const Hdf5Check* check_ = nullptr;
 };
 
@@ -78,7 +85,8 @@ std::vector<Number> counting(int64_t count) {
 struct EstimatorSeries {
   std::vector<std::pair<detail::Column<Moments>, Series<double>>> numbers;
   Series<int64_t> gradient_evaluations;
-  std::vector<Series<double>> layers;  ///< [L]
+  std::vector<Series<double>> layers;    ///< [L]
+  std::vector<Series<double>> variance;  ///< [L] or none
 };
 
 /// What the refreshes of one estimator made.
@@ -108,7 +116,7 @@ class TraceWriter::File {
       file_ = make_.file(temporary_);
       write_attributes(info);
       make_trajectory();
-      make_gradients();
+      make_gradients(info);
       make_estimators(info);
       refresh_group_ = make_.group(file_, "refresh");
       if (info.options.drift_every > 0) {
@@ -179,6 +187,7 @@ class TraceWriter::File {
     for (size_t i = 0; i < estimators_.size(); ++i) {
       add_moments(step.moments.at(i), estimators_[i]);
     }
+    append_each(step.full_gradient, full_gradient_);
     check_(H5Fflush(file_, H5F_SCOPE_GLOBAL));
   }
 
@@ -201,6 +210,7 @@ class TraceWriter::File {
     file_.reset();  // the datasets' handles keep it open until they are gone
     trajectory_.clear();
     estimators_.clear();
+    full_gradient_.clear();
     refreshes_.clear();
     drift_.clear();
     for (auto* series : {&trajectory_iteration_, &estimators_iteration_, &gradients_iteration_,
@@ -229,7 +239,7 @@ class TraceWriter::File {
   Series<Number> series(hid_t group, const std::string& name, const std::string& long_name) {
     auto dataset = make_.dataset<Number>(group, name, {0}, {H5S_UNLIMITED}, {rows_});
     make_.attribute(dataset, "long_name", long_name);
-    return {std::move(dataset), std::nullopt, check_};
+    return {std::move(dataset), {}, check_};
   }
 
   /// A series along the scale `axis`.
@@ -253,7 +263,27 @@ class TraceWriter::File {
     make_.attribute(dataset, "long_name", long_name);
     check_(H5DSattach_scale(dataset, axis, 0));
     check_(H5DSattach_scale(dataset, row_axis, 1));
-    return {std::move(dataset), columns, check_};
+    return {std::move(dataset), {columns}, check_};
+  }
+
+  /// A series of arrays of a parameter's shape along the scale `axis`; their own axes have scales
+  /// beside the series.
+  Series<double> arrays_along(hid_t axis, const std::vector<int64_t>& shape, hid_t group,
+                              const std::string& name, const std::string& long_name) {
+    Shape extents(shape.begin(), shape.end());
+    Shape now = extents, limits = extents, chunk = extents;
+    now.insert(now.begin(), 0);
+    limits.insert(limits.begin(), H5S_UNLIMITED);
+    chunk.insert(chunk.begin(), shape.empty() ? rows_ : 1);
+    auto dataset = make_.dataset<double>(group, name, now, limits, chunk);
+    make_.attribute(dataset, "long_name", long_name);
+    check_(H5DSattach_scale(dataset, axis, 0));
+    for (size_t d = 0; d < shape.size(); ++d) {
+      const auto scale =
+          make_.scale(group, "axis_" + std::to_string(d), counting<int64_t>(shape[d]));
+      check_(H5DSattach_scale(dataset, scale, static_cast<unsigned>(d + 1)));
+    }
+    return {std::move(dataset), std::move(extents), check_};
   }
 
   Series<int64_t> iteration_scale(hid_t group, const std::string& long_name) {
@@ -293,7 +323,7 @@ class TraceWriter::File {
     }
   }
 
-  void make_gradients() {
+  void make_gradients(const RunInfo& info) {
     const auto group = make_.group(file_, "gradients");
     gradients_iteration_ = iteration_scale(group, "SGD steps done");
     const hid_t axis = gradients_iteration_.id();
@@ -309,6 +339,15 @@ class TraceWriter::File {
     top_percent_share_ =
         series_along<double>(axis, group, "top_percent_share",
                              "share of sum ||g_i||^2 that the largest 1 % of the examples carry");
+    if (!info.options.per_coordinate) {
+      return;
+    }
+    const auto layers = make_.group(group, "layers");
+    for (size_t l = 0; l < info.parameter_names.size(); ++l) {
+      const auto layer = make_.group(layers, info.parameter_names[l]);
+      full_gradient_.push_back(
+          arrays_along(axis, info.parameter_shapes[l], layer, "full_gradient", "g"));
+    }
   }
 
   void make_estimators(const RunInfo& info) {
@@ -334,10 +373,14 @@ class TraceWriter::File {
     made.gradient_evaluations = series_along<int64_t>(
         axis, group, "gradient_evaluations", "single-example gradients spent on the measurement");
     const auto layers = make_.group(group, "layers");
-    for (const auto& parameter : info.parameter_names) {
-      const auto layer = make_.group(layers, parameter);
+    for (size_t l = 0; l < info.parameter_names.size(); ++l) {
+      const auto layer = make_.group(layers, info.parameter_names[l]);
       made.layers.push_back(series_along<double>(axis, layer, "average_variance",
                                                  "tr Cov of this parameter / its size"));
+      if (info.options.per_coordinate) {
+        made.variance.push_back(arrays_along(axis, info.parameter_shapes[l], layer, "variance",
+                                             "Var of each coordinate of the estimate"));
+      }
     }
     return made;
   }
@@ -377,14 +420,10 @@ class TraceWriter::File {
   }
 
   void add_clustering(const Clustering& clustering, RefreshSeries& series) {
-    const at::Tensor assignments = clustering.assignments().to(at::kCPU, at::kInt).contiguous();
-    series.assignments.append(assignments.const_data_ptr<int32_t>(),
-                              static_cast<hsize_t>(assignments.numel()));
+    series.assignments.append(clustering.assignments().to(at::kInt));
     series.sizes.append(clustering.sizes());
     series.scatter.append(clustering.scatter);
-    const at::Tensor by_parameter = clustering.parameter_scatter.sum(1);
-    series.parameter_scatter.append(by_parameter.const_data_ptr<double>(),
-                                    static_cast<hsize_t>(by_parameter.numel()));
+    series.parameter_scatter.append(clustering.parameter_scatter.sum(1));
     for (; series.steps < static_cast<int64_t>(clustering.history.size()); ++series.steps) {
       series.step.append(series.steps);
     }
@@ -399,6 +438,14 @@ class TraceWriter::File {
     for (size_t l = 0; l < series.layers.size(); ++l) {
       const auto& layers = moments.layer_average_variance;
       series.layers[l].append(l < layers.size() ? layers[l] : kUndefined);
+    }
+    append_each(moments.variance, series.variance);
+  }
+
+  /// A row to each of the series, if there are any.
+  static void append_each(const ParameterList& rows, std::vector<Series<double>>& series) {
+    for (size_t l = 0; l < series.size(); ++l) {
+      series[l].append(rows.at(l));
     }
   }
 
@@ -419,6 +466,7 @@ class TraceWriter::File {
   Series<uint64_t> parameter_hash_;
   Series<double> quantiles_, histogram_, top_percent_share_;
   std::vector<EstimatorSeries> estimators_;
+  std::vector<Series<double>> full_gradient_;  ///< [L] or none
   std::map<std::string, RefreshSeries> refreshes_;
 };
 

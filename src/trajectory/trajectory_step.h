@@ -17,8 +17,9 @@ struct RunInfo {
   RunOptions options;                        ///< resolved: the number of threads too
   std::string model;                         ///< kind and sizes, "mlp 64-128-10"
   std::vector<std::string> parameter_names;  ///< L
-  int64_t parameters = 0;                    ///< P
-  int64_t examples = 0;                      ///< N
+  std::vector<std::vector<int64_t>> parameter_shapes;
+  int64_t parameters = 0;  ///< P
+  int64_t examples = 0;    ///< N
   int64_t test_examples = 0;
   int64_t log_points = 0;  ///< T measured points, if nothing stops the run
 };
@@ -65,6 +66,7 @@ struct TrajectoryStep {
   double seconds = 0;           ///< since the run began
   std::vector<std::string> estimators;
   std::vector<Moments> moments;  ///< one an estimator
+  ParameterList full_gradient;   ///< g or its estimate, float64; with `per-coordinate` only
   at::Tensor squared_norms;      ///< ||g_i||^2 of the examples seen, float64; undefined for sampled
                                  ///< measurements
 };

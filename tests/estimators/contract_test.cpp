@@ -46,9 +46,11 @@ std::unique_ptr<GradientEstimator> refreshed(const std::string& name,
   return estimator;
 }
 
-Moments exact_moments(GradientSource& source, const GradientEstimator& estimator) {
+Moments exact_moments(GradientSource& source, const GradientEstimator& estimator,
+                      bool per_coordinate = false) {
   auto generator = test::generator_of(8);
-  return measure(source, {&estimator}, {}, generator).moments.front();
+  const MeasureOptions options{.per_coordinate = per_coordinate};
+  return measure(source, {&estimator}, options, generator).moments.front();
 }
 
 /// The largest squares of what an estimate is summed from: g_i and, with a snapshot, g~_i.
@@ -138,6 +140,9 @@ void expect_contract(test::TestSource& source, const GradientEstimator& estimato
                    kTolerance, scale));
   expect_layer_variances(measured, enumerated.variance, source, scale);
   expect_normalized_variance(measured, enumerated, terms);
+  EXPECT_TRUE(measured.variance.empty());
+  EXPECT_TRUE(tensor_near(test::flatten(exact_moments(source, estimator, true).variance),
+                          enumerated.variance, kTolerance, terms.squares.max().item<double>()));
   EXPECT_TRUE(std::isnan(measured.interval_low) && std::isnan(measured.interval_high));
   EXPECT_EQ(measured.gradient_evaluations,
             source.examples() * (estimator.snapshot() != nullptr ? 2 : 1));

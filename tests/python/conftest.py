@@ -27,5 +27,5 @@ def synthetic(synthetic_path):
 def run_path(tmp_path_factory):
     """A trace that the C++ writer wrote."""
     path = tmp_path_factory.mktemp("run") / "trace.h5"
-    gradist.run(out=path, drift_every=1, init="metainit", metainit_steps=3, **SMALL_RUN).close()
+    gradist.run(out=path, drift_every=1, per_coordinate=True, init="metainit", metainit_steps=3, **SMALL_RUN).close()
     return path

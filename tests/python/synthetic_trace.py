@@ -71,7 +71,9 @@ def _write_estimator(group, variance):
         _write(group, name, values)
     layers = group.create_group("layers", track_order=True)
     for depth, layer in enumerate(LAYERS):
-        _write(layers.create_group(layer), "average_variance", variance * (1 + depth))
+        group = layers.create_group(layer)
+        _write(group, "average_variance", variance * (1 + depth))
+        _write(group, "variance", np.multiply.outer(variance, np.linspace(1 + depth, 0, LAYERS[layer])))
 
 
 def _write_refreshes(file, refreshes, estimators, generator):
@@ -109,5 +111,7 @@ def _write_gradients(group, plain, generator, share):
     _write(group, "squared_norm_quantiles", np.quantile(norms, np.linspace(0, 1, 21), axis=1).T)
     _write(group, "squared_norm_histogram", np.stack([np.histogram(row, edges)[0] for row in norms]))
     group["squared_norm_histogram_edges"] = edges
+    for layer, size in LAYERS.items():
+        _write(group.create_group(f"layers/{layer}"), "full_gradient", np.outer(plain, np.linspace(-1, 1, size)))
     if share is not None:
         _write(group, "top_percent_share", np.full(len(plain), share))

@@ -401,3 +401,33 @@ def test_streamed_data_need_no_memory_of_their_size(data, write, tmp_path):
     assert in_memory > size
     # Chunks of 1,024 examples as floats and as they are in the file, the factors of one chunk, and what torch itself takes.
     assert streamed < in_memory - 0.7 * size
+
+
+MEASURE_WIDE_ROWS = """
+import re, sys
+import gradist
+def memory():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
+before = memory()
+options = dict(data="libsvm", data_dir=sys.argv[1], model="logistic", iterations=1, log_every=1, batch_size=8, threads=1)
+gradist.run(**options, estimator=[sys.argv[2]], progress=False).close()
+print((memory() - before) * 1024)
+"""
+
+
+@pytest.fixture(scope="module")
+def wide_rows(tmp_path_factory):
+    """1,000 examples of two numbers each among 200,000 features."""
+    root = tmp_path_factory.mktemp("wide")
+    rows = [f"{i % 2} {1 + 150 * i}:1 {200_000 - i}:0.5" for i in range(1000)]
+    (root / "x").write_text("\n".join(rows) + "\n")
+    (root / "x.t").write_text(rows[0] + "\n")
+    return root
+
+
+@pytest.mark.parametrize("estimator", ["sg-b", "svrg", "gc", "gc-descent", "gc-importance", "sg-importance"])
+def test_wide_sparse_rows_are_nowhere_made_dense(estimator, wide_rows):
+    words = [sys.executable, "-c", MEASURE_WIDE_ROWS, str(wide_rows), estimator]
+    outcome = subprocess.run(words, capture_output=True, text=True, env=os.environ, check=True)
+    gradients = 1000 * 200_000 * 4  # bytes of all of them, formed; eight dense centers in float64 are 13 MB
+    assert int(outcome.stdout) < gradients / 4

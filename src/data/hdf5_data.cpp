@@ -8,7 +8,9 @@
 #include <c10/util/Exception.h>
 
 #include <filesystem>
+#include <iomanip>
 #include <memory>
+#include <sstream>
 #include <utility>
 #include <vector>
 
@@ -18,7 +20,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kFiles = "one HDF5 file (*.h5 or *.hdf5), or the files that are named";
-constexpr double kMostExact = 1 << 24;  // up to here floats tell whole numbers apart
+constexpr int64_t kMostExact = (1 << 24) - 1;  // floats tell whole numbers up to here from others
 
 /// The file of names without one: `data_dir` itself, or the only one in it.
 fs::path only_file(const std::string& data_dir) {
@@ -47,10 +49,10 @@ at::Tensor read(const Hdf5Place& place) {
       array->values.data(), array->sizes, [array](void*) {}, at::kFloat);
 }
 
-/// [N, features] or [N, channels, height, width].
+/// Of [N, features] or [N, channels, height, width], with the dimension that is left out.
 std::vector<int64_t> input_sizes(std::vector<int64_t> sizes, const Hdf5Place& place) {
   TORCH_CHECK_VALUE(sizes.size() <= 4, text_of(place), ": ", sizes.size(),
-                    " dimensions, must be [N, features], [N, height, width] or [N, channels, "
+                    " dimensions, must be [N], [N, features], [N, height, width] or [N, channels, "
                     "height, width]");
   if (sizes.size() == 1 || sizes.size() == 3) sizes.insert(sizes.begin() + 1, 1);
   return sizes;
@@ -91,17 +93,32 @@ void set_inputs(Dataset& data, const Hdf5Place& place, bool stream) {
   data.tabular = data.example_shape().size() == 1;
 }
 
+/// "33554432": all its digits, where a float is whole.
+std::string digits_of(float whole) {
+  std::ostringstream text;
+  text << std::fixed << std::setprecision(0) << whole;
+  return text.str();
+}
+
+void check_exact(const at::Tensor& labels, const Hdf5Place& place) {
+  const at::Tensor wrong = (labels.abs() > kMostExact).nonzero();
+  if (wrong.size(0) == 0) return;
+  const auto row = wrong[0].item<int64_t>();
+  TORCH_CHECK_VALUE(false, text_of(place), ": label ", digits_of(labels[row].item<float>()),
+                    " of example ", row, " (from 0), must be ", -kMostExact, "..", kMostExact,
+                    " where targets = classes");
+}
+
 at::Tensor read_targets(const Hdf5Place& place, int64_t examples, const std::string& inputs_text,
                         const std::string& kind) {
-  const at::Tensor targets = read(place);
+  at::Tensor targets = read(place);
   TORCH_CHECK_VALUE(targets.numel() == targets.size(0), text_of(place), ": ", targets.sizes(),
                     " numbers, must be one an example");
   TORCH_CHECK_VALUE(targets.size(0) == examples, text_of(place), ": ", targets.size(0),
                     " targets, must be as many as the ", examples, " inputs of ", inputs_text);
-  const auto largest = targets.abs().max().item<double>();
-  TORCH_CHECK_VALUE(kind != "classes" || largest <= kMostExact, text_of(place), ": label ", largest,
-                    ", must be at most ", kMostExact, " where targets = classes");
-  return targets.flatten();
+  targets = targets.flatten();
+  if (kind == "classes") check_exact(targets, place);
+  return targets;
 }
 
 struct Part {

@@ -104,6 +104,8 @@ def change(path, name, values):
             file[name] = values
 
 
+INPUTS = "[N], [N, features], [N, height, width] or [N, channels, height, width]"
+EXACT = "-16777215..16777215 where targets = classes"
 NAN_AT_ROW_2 = np.where(np.arange(100).reshape(20, 5) == 11, np.nan, 1.0)
 
 
@@ -114,19 +116,20 @@ NAN_AT_ROW_2 = np.where(np.arange(100).reshape(20, 5) == 11, np.nan, 1.0)
         ("train/targets", None, "{0}:train/targets: no such data set, must exist"),
         ("train/inputs", NAN_AT_ROW_2, "{0}:train/inputs: nan at [2, 1], must be finite numbers that 32-bit floats hold"),
         ("train/inputs", "text", "{0}:train/inputs: holds no numbers, must hold whole or floating-point numbers"),
-        ("train/inputs", np.zeros((2, 1, 1, 1, 1)), "{0}:train/inputs: 5 dimensions, must be [N, features], "),
+        ("train/inputs", np.zeros((2, 1, 1, 1, 1)), "{0}:train/inputs: 5 dimensions, must be " + INPUTS),
         ("train/inputs", np.zeros((20, 4)), "{0}:test/inputs: examples of [5], must be [4] as those of {0}:train/inputs"),
         ("train/targets", np.zeros(19), "{0}:train/targets: 19 targets, must be as many as the 20 inputs of {0}:train/inputs"),
         ("train/targets", np.zeros((20, 2)), "{0}:train/targets: [20, 2] numbers, must be one an example"),
-        ("train/targets", np.full(20, 0.5), "{0}:train/targets: label 0.5 of example 0 (from 0), must be a whole number"),
-        ("train/targets", np.full(20, 2**25), "{0}:train/targets: label "),
-        ("test/targets", np.full(8, 7), "{0}:test/targets: label 7 of example 0 (from 0), must be one of the 3 classes"),
+        ("train/targets", np.full(20, 0.5), "{0}:train/targets: label 0.5 of example 0 (from 0), must be a whole number where targets = classes"),
+        ("train/targets", np.repeat([0, 2**25], [3, 17]), "{0}:train/targets: label 33554432 of example 3 (from 0), must be " + EXACT),
+        ("test/targets", np.full(8, -(2**24)), "{0}:test/targets: label -16777216 of example 0 (from 0), must be " + EXACT),
+        ("test/targets", np.full(8, 7), "{0}:test/targets: label 7 of example 0 (from 0), must be one of the 3 classes of the training set"),
     ],
-    ids=["missing", "nan", "text", "rank", "width", "length", "two labels", "fraction", "huge", "unknown class"],
+    ids=["missing", "nan", "text", "rank", "width", "length", "two labels", "fraction", "huge", "inexact", "unknown class"],
 )
 def test_hdf5_mistakes_name_file_data_set_and_rule(name, values, message, stream, table):
     change(table, name, values)
-    assert refusal(data="hdf5", data_dir=str(table), stream=stream).startswith(message.format(table))
+    assert refusal(data="hdf5", data_dir=str(table), stream=stream) == message.format(table)
 
 
 def test_hdf5_mistakes_of_options(table, tmp_path):

@@ -8,8 +8,6 @@
 namespace gradist {
 namespace {
 
-constexpr size_t kMostValues = size_t{1} << 31;
-
 /// A header: nothing in it is a number.
 bool names_columns(std::string_view line) {
   std::optional<std::string_view> rest = line;
@@ -56,13 +54,11 @@ void append_csv_row(const TextLine& line, CsvTable& table) {
   }
 }
 
-CsvTable parse_csv(const ByteReader& read, const std::string& name) {
+CsvTable parse_csv(const ByteReader& read, const std::string& name, int64_t most) {
   CsvTable table;
   each_row(read, name, [&](const TextLine& line) {
     append_csv_row(line, table);
-    if (table.values.size() > kMostValues) {
-      line.refuse("more numbers than fit, must be at most " + std::to_string(kMostValues));
-    }
+    line.check_count(table.values.size(), most);
   });
   return table;
 }

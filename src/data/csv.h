@@ -23,8 +23,8 @@ struct CsvTable {
 void append_csv_row(const TextLine& line, CsvTable& table);
 
 /// At least one row of at least two numbers. `name` is what errors call the text. Memory is that of
-/// the numbers really there, at most 2^31 of them.
-CsvTable parse_csv(const ByteReader& read, const std::string& name);
+/// the numbers really there, at most `most` of them.
+CsvTable parse_csv(const ByteReader& read, const std::string& name, int64_t most = kMostNumbers);
 
 /// Parses the whole text too, and keeps the places of its rows, the numbers in their first or last
 /// column, and how many columns there are.

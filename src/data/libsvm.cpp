@@ -68,9 +68,12 @@ void append_libsvm_row(const TextLine& line, SparseRows& rows) {
   rows.features = std::max(rows.features, last);
 }
 
-SparseRows parse_libsvm(const ByteReader& read, const std::string& name) {
+SparseRows parse_libsvm(const ByteReader& read, const std::string& name, int64_t most) {
   SparseRows rows;
-  each_row(read, name, [&](const TextLine& line) { append_libsvm_row(line, rows); });
+  each_row(read, name, [&](const TextLine& line) {
+    append_libsvm_row(line, rows);
+    line.check_count(rows.labels.size() + rows.values.size(), most);
+  });
   return rows;
 }
 

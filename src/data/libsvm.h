@@ -27,8 +27,10 @@ struct SparseRows {
 void append_libsvm_row(const TextLine& line, SparseRows& rows);
 
 /// At least one row. Indices may be 2^26 at most: a model has weights for all of them. `name` is
-/// what errors call the text. Memory is that of the numbers really there.
-SparseRows parse_libsvm(const ByteReader& read, const std::string& name);
+/// what errors call the text. Memory is that of the labels and values really there, 12 bytes each,
+/// at most `most` of them.
+SparseRows parse_libsvm(const ByteReader& read, const std::string& name,
+                        int64_t most = kMostNumbers);
 
 /// Parses the whole text too, and keeps the places of its rows, their labels and how many features
 /// there are.

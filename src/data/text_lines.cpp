@@ -26,6 +26,12 @@ void TextLine::refuse(const std::string& what) const {
   refuse_data(std::string(name) + ":" + std::to_string(number), what);
 }
 
+void TextLine::check_count(size_t numbers, int64_t most) const {
+  if (numbers > static_cast<size_t>(most)) {
+    refuse("more numbers than fit, must be at most " + std::to_string(most));
+  }
+}
+
 /// Reads one piece more behind what is not yet given out.
 void TextLines::fetch() {
   buffer_.erase(0, begin_);

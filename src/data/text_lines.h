@@ -11,6 +11,7 @@
 namespace gradist {
 
 constexpr int64_t kLongestLine = int64_t{1} << 24;  ///< bytes, so that memory stays bounded
+constexpr int64_t kMostNumbers = int64_t{1} << 31;  ///< of a text that is read into memory
 
 /// A line of a text, which lives no longer than what it was read into.
 struct TextLine {
@@ -22,6 +23,9 @@ struct TextLine {
 
   /// Throws the error "<name>:<line>: <what>".
   [[noreturn]] void refuse(const std::string& what) const;
+
+  /// Throws where the numbers up to this line are more than `most`.
+  void check_count(size_t numbers, int64_t most) const;
 };
 
 /// The lines of a text one after the other; blank ones are passed over. A line that is longer than

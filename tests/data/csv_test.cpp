@@ -65,6 +65,13 @@ TEST(Csv, StopsAtALineWithoutEnd) {
             "memory:1: line without an end, must have at most 16777216 bytes");
 }
 
+TEST(Csv, StopsAtMoreNumbersThanFit) {
+  const ByteReader endless = test::endless_reader_of("1,2\n");
+  EXPECT_EQ(test::data_refusal([&] { parse_csv(endless, "memory", 1000); }),
+            "memory:501: more numbers than fit, must be at most 1000");
+  EXPECT_EQ(parse_csv(test::reader_of("1,2\n3,4\n"), "memory", 4).rows(), 2);
+}
+
 TEST(Csv, ReadsPlainAndCompressedAlike) {
   test::TemporaryFolder folder;
   test::write_file(folder / "plain", "1,2\n");

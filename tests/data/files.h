@@ -83,6 +83,14 @@ inline ByteReader reader_of(const std::string& bytes) {
   };
 }
 
+/// Delivers `bytes` over and over, without end, as a small .gz may hold them.
+inline ByteReader endless_reader_of(const std::string& bytes) {
+  return [bytes, position = size_t{0}](std::span<uint8_t> into) mutable {
+    for (uint8_t& byte : into) byte = static_cast<uint8_t>(bytes[position++ % bytes.size()]);
+    return into.size();
+  };
+}
+
 /// The message with which a reader refuses its data; "" if it does not.
 template <typename Action>
 std::string data_refusal(Action action) {

@@ -41,6 +41,16 @@ TEST(Libsvm, RefusesWithLineAndRule) {
   EXPECT_EQ(refusal("1 5"), "memory:1: \"5\", must be index:value");
 }
 
+TEST(Libsvm, StopsAtMoreNumbersThanFit) {
+  const auto endless = [](const std::string& line) {
+    const ByteReader lines = test::endless_reader_of(line);
+    return test::data_refusal([&] { parse_libsvm(lines, "memory", 1000); });
+  };
+  EXPECT_EQ(endless("1 1:1\n"), "memory:501: more numbers than fit, must be at most 1000");
+  EXPECT_EQ(endless("1\n"), "memory:1001: more numbers than fit, must be at most 1000");
+  EXPECT_EQ(parse_libsvm(test::reader_of("1 1:1\n2 5:7\n"), "memory", 4).rows(), 2);
+}
+
 TEST(Libsvm, ReadsPlainAndCompressedAlike) {
   test::TemporaryFolder folder;
   test::write_file(folder / "plain", "1 2:3\n");

@@ -81,6 +81,13 @@ std::string signal_name(int signal) {
   return name;
 }
 
+/// What `wait` says of it.
+std::string end_of(int status) {
+  if (WIFSIGNALED(status)) return signal_name(WTERMSIG(status));
+  const int left = WEXITSTATUS(status);
+  return left == kGood ? "" : "exit status " + std::to_string(left);
+}
+
 }  // namespace
 
 void ChildProcess::Parent::write(const void* bytes, size_t count) const {
@@ -124,13 +131,14 @@ bool ChildProcess::write(const void* bytes, size_t count) {
 }
 
 std::string ChildProcess::wait() {
-  int status = 0;
-  while (waitpid(child_, &status, 0) < 0 && errno == EINTR) {
+  if (child_ > 0) {
+    int status = 0;
+    while (waitpid(child_, &status, 0) < 0 && errno == EINTR) {
+    }
+    child_ = -1;
+    end_ = end_of(status);
   }
-  child_ = -1;
-  if (WIFSIGNALED(status)) return signal_name(WTERMSIG(status));
-  const int left = WEXITSTATUS(status);
-  return left == kGood ? "" : "exit status " + std::to_string(left);
+  return end_;
 }
 
 void stay_for_requests() {

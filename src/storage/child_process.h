@@ -46,11 +46,13 @@ class ChildProcess {
   bool write(const void* bytes, size_t count);
 
   /// Waits for the end: "" if the child left as it should, else how it died: "segmentation fault".
+  /// It may be asked again.
   std::string wait();
 
  private:
   pid_t child_ = -1;
   int socket_ = -1;
+  std::string end_;
 };
 
 /// In the child: it stays for requests until its parent closes the socket. Ctrl-C in a terminal,

@@ -80,7 +80,9 @@ class OpenArray {
       refuse("no such data set, must exist");
     }
     set_ = Hdf5Handle(H5Oopen(file, place.name.c_str(), H5P_DEFAULT), H5Oclose);
-    if (!set_) refuse("cannot be opened (" + detail::innermost_hdf5_reason() + ")");
+    if (!set_) {
+      refuse("cannot be opened (" + detail::innermost_hdf5_reason() + "), must be readable");
+    }
     if (H5Iget_type(set_) != H5I_DATASET) refuse("not a data set, must be one");
     check_type();
     read_extents(most);
@@ -154,7 +156,9 @@ class OpenArray {
   }
 
   hid_t good(hid_t status) const {
-    if (status < 0) refuse("cannot be read (" + detail::innermost_hdf5_reason() + ")");
+    if (status < 0) {
+      refuse("cannot be read (" + detail::innermost_hdf5_reason() + "), must be readable");
+    }
     return status;
   }
 
@@ -275,7 +279,8 @@ std::vector<std::string> data_sets_of(hid_t file, const fs::path& path) {
       H5Ovisit2(file, H5_INDEX_NAME, H5_ITER_NATIVE, visit, &names, H5O_INFO_BASIC);
 #endif
   if (status < 0) {
-    refuse_data(path.string(), "cannot be listed (" + detail::innermost_hdf5_reason() + ")");
+    refuse_data(path.string(),
+                "cannot be listed (" + detail::innermost_hdf5_reason() + "), must be readable");
   }
   std::ranges::sort(names);
   return names;

@@ -1,7 +1,10 @@
 #include "data/hdf5_array.h"
 
+#include "data/dataset.h"
 #include "data/files.h"
+#include "support/value_error.h"
 
+#include <c10/util/StringUtil.h>
 #include <gmock/gmock.h>
 #include <hdf5.h>
 #include <zlib.h>
@@ -16,9 +19,11 @@ namespace gradist {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using ::testing::StartsWith;
 
 /// As many as asked for by target run_hostile_files, or a few.
 int64_t runs(int64_t few) {
@@ -38,11 +43,12 @@ class Hdf5ArrayTest : public ::testing::Test {
   }
 
   static void add(hid_t file, const char* name, const std::vector<hsize_t>& extents,
-                  const std::vector<double>& values, hid_t type = H5T_IEEE_F64LE) {
+                  const std::vector<double>& values, hid_t type = H5T_IEEE_F64LE,
+                  hid_t creation = H5P_DEFAULT) {
     const hid_t space = H5Screate_simple(static_cast<int>(extents.size()), extents.data(), nullptr);
     const hid_t links = H5Pcreate(H5P_LINK_CREATE);
     H5Pset_create_intermediate_group(links, 1);
-    const hid_t set = H5Dcreate2(file, name, type, space, links, H5P_DEFAULT, H5P_DEFAULT);
+    const hid_t set = H5Dcreate2(file, name, type, space, links, creation, H5P_DEFAULT);
     if (!values.empty()) {
       H5Dwrite(set, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data());
     }
@@ -181,6 +187,45 @@ TEST_F(Hdf5ArrayTest, SaysWhatIsWrong) {
   EXPECT_EQ(refused("x"), name + ": no such file, must exist");
 }
 
+int unpacked_before_death = 0;
+
+/// A filter that packs nothing, and of which the process dies as it may of a damaged file.
+size_t die_unpacking(unsigned flags, size_t /*parameters*/, const unsigned* /*parameter*/,
+                     size_t bytes, size_t* /*size*/, void** /*buffer*/) {
+  if ((flags & H5Z_FLAG_REVERSE) != 0 && unpacked_before_death-- == 0) std::abort();
+  return bytes;
+}
+
+constexpr H5Z_filter_t kDeadly = 300;  // of those that HDF5 leaves to tests
+
+TEST_F(Hdf5ArrayTest, SaysWhatHdf5DiedOf) {
+  const H5Z_class2_t deadly = {H5Z_CLASS_T_VERS, kDeadly, 1,       1,
+                               "deadly",         nullptr, nullptr, die_unpacking};
+  ASSERT_GE(H5Zregister(&deadly), 0);
+  make([](hid_t file) {
+    const hsize_t numbers = 1 << 18;  // too many for HDF5 to keep them unpacked
+    const hid_t creation = H5Pcreate(H5P_DATASET_CREATE);
+    H5Pset_chunk(creation, 1, &numbers);
+    H5Pset_filter(creation, kDeadly, H5Z_FLAG_MANDATORY, 0, nullptr);
+    add(file, "x", {numbers}, std::vector<double>(numbers), H5T_IEEE_F64LE, creation);
+    H5Pclose(creation);
+  });
+  const std::string died =
+      path_.string() + ": damaged: HDF5 died of it (aborted), must be a whole HDF5 file";
+  const Hdf5Place place{path_, "x"};
+  unpacked_before_death = 0;
+  EXPECT_EQ(test::data_refusal([&] { read_hdf5(place); }), died);
+  EXPECT_EQ(test::data_refusal([&] { describe_hdf5(path_); }), died);
+  EXPECT_EQ(test::data_refusal([&] { Hdf5Rows{place}; }), died);
+  unpacked_before_death = 1;
+  const Hdf5Rows rows(place);
+  const std::vector<int64_t> first = {0};
+  for (int again = 0; again < 2; ++again) {
+    EXPECT_EQ(test::data_refusal([&] { rows.read(first); }), died);
+  }
+  H5Zunregister(kDeadly);
+}
+
 // ---- Files whose structure is sound for HDF5 and anything for us.
 
 /// A data set made at random, and what reading it must give: nothing where it must be refused.
@@ -202,7 +247,6 @@ class FileMaker {
       const std::string name = (below(2) == 0 ? "g/" : "") + std::string("d") + std::to_string(i);
       all.push_back(below(4) == 0 ? add_odd(file, name) : add_numbers(file, name));
     }
-    all.push_back({.name = below(2) == 0 ? "g" : "absent", .sizes = {}, .values = {}});
     return all;
   }
 
@@ -309,27 +353,109 @@ class FileMaker {
   std::mt19937 random_;
 };
 
-TEST_F(Hdf5ArrayTest, HostileStructuresAreReadOrRefused) {
-  int64_t good = 0, refused_count = 0;
-  for (int64_t i = 0; i < runs(1000); ++i) {
+class HostileStructures : public Hdf5ArrayTest {
+ protected:
+  /// What is in the next file at random that has something to be refused, beside sound "inputs"
+  /// [3, 2] and "targets" [3].
+  std::vector<Made> next() {
     std::vector<Made> all;
-    make([&](hid_t file) { all = FileMaker(static_cast<uint32_t>(i)).fill(file); });
-    for (const Made& made : all) {
-      Hdf5Array array;
-      const std::string refusal = test::data_refusal([&] {
-        array = detail::read_hdf5_in_process({path_, made.name});
+    do {
+      make([&](hid_t file) {
+        all = FileMaker(seed_++).fill(file);
+        add(file, "inputs", {3, 2}, {0, 1, 2, 3, 4, 5});
+        add(file, "targets", {3}, {0, 1, 0});
       });
+    } while (std::ranges::all_of(all, &Made::good));
+    return all;
+  }
+
+  std::string text_of(const std::string& name) const { return path_.string() + ":" + name; }
+
+  std::string read_refusal(const std::string& name) const {
+    return test::data_refusal([&] { detail::read_hdf5_in_process({path_, name}); });
+  }
+
+  /// What load_data says where `made` are the training inputs, and all else is sound; or "".
+  std::string refusal_of_inputs(const Made& made) const {
+    if (!made.good) return read_refusal(made.name);
+    std::vector<int64_t> shape(made.sizes.begin() + 1, made.sizes.end());
+    if (shape.size() > 3) {
+      return text_of(made.name) + ": " + std::to_string(made.sizes.size()) +
+             " dimensions, must be [N], [N, features], [N, height, width] or [N, channels, height, "
+             "width]";
+    }
+    if (made.sizes[0] != 3) {
+      return text_of("targets") + ": 3 targets, must be as many as the " +
+             std::to_string(made.sizes[0]) + " inputs of " + text_of(made.name);
+    }
+    if (shape.size() == 0 || shape.size() == 2) shape.insert(shape.begin(), 1);
+    if (shape == std::vector<int64_t>{2}) return "";
+    return text_of("inputs") + ": examples of [2], must be " + c10::str(at::IntArrayRef(shape)) +
+           " as those of " + text_of(made.name);
+  }
+
+  /// The same where `made` are the targets of training and test.
+  std::string refusal_of_targets(const Made& made) const {
+    if (!made.good) return read_refusal(made.name);
+    if (static_cast<int64_t>(made.values.size()) != made.sizes[0]) {
+      return text_of(made.name) + ": " + c10::str(at::IntArrayRef(made.sizes)) +
+             " numbers, must be one an example";
+    }
+    if (made.sizes[0] == 3) return "";
+    return text_of(made.name) + ": " + std::to_string(made.sizes[0]) +
+           " targets, must be as many as the 3 inputs of " + text_of("inputs");
+  }
+
+  /// Inputs and targets of training and test.
+  std::string load_refusal(std::vector<std::string> training, std::vector<std::string> testing) {
+    const DataOptions options{.data = "hdf5",
+                              .data_dir = path_.string(),
+                              .hdf5_train = std::move(training),
+                              .hdf5_test = std::move(testing)};
+    return test::refusal([&] { load_data(options); });
+  }
+
+ private:
+  uint32_t seed_ = 0;
+};
+
+TEST_F(HostileStructures, AreReadOrRefused) {
+  int64_t good = 0;
+  for (int64_t i = 0; i < runs(1000); ++i) {
+    for (const Made& made : next()) {
+      const std::string refusal = read_refusal(made.name);
       ASSERT_EQ(refusal.empty(), made.good) << i << " " << made.name << " " << refusal;
-      ASSERT_THAT(refusal, Not(HasSubstr("\n")));
-      (made.good ? good : refused_count) += 1;
       if (made.good) {
+        const Hdf5Array array = detail::read_hdf5_in_process({path_, made.name});
         ASSERT_EQ(array.sizes, made.sizes);
         ASSERT_EQ(array.values, made.values);
+        ++good;
+      } else {
+        ASSERT_THAT(refusal, AllOf(StartsWith(text_of(made.name) + ": "), HasSubstr(", must "),
+                                   Not(HasSubstr("\n"))));
       }
     }
+    ASSERT_EQ(read_refusal("g"), text_of("g") + ": not a data set, must be one");
+    ASSERT_EQ(read_refusal("absent"), text_of("absent") + ": no such data set, must exist");
   }
   EXPECT_GT(good, 0);
-  EXPECT_GT(refused_count, 0);
+}
+
+TEST_F(HostileStructures, AreLoadedOrRefused) {
+  std::vector<std::string> refusals;
+  for (int64_t i = 0; i < runs(1000) / 10; ++i) {
+    for (const Made& made : next()) {
+      refusals.push_back(load_refusal({made.name, "targets"}, {"inputs", "targets"}));
+      ASSERT_EQ(refusals.back(), refusal_of_inputs(made)) << i;
+      refusals.push_back(load_refusal({"inputs", made.name}, {"inputs", made.name}));
+      ASSERT_EQ(refusals.back(), refusal_of_targets(made)) << i;
+    }
+  }
+  for (const char* rule : {"dimensions, must be [N], ", " targets, must be as many as the ",
+                           "examples of [2], must be ", "numbers, must be one an example"}) {
+    EXPECT_THAT(refusals, Contains(HasSubstr(rule)));
+  }
+  EXPECT_THAT(refusals, Contains(""));
 }
 
 #ifndef __SANITIZE_ADDRESS__
@@ -388,7 +514,7 @@ TEST_F(Hdf5ArrayTest, HostileBytesNeverReachThisProcess) {
   });
   const std::string sound = test::read_file(path_);
   std::mt19937 random(1);
-  int64_t read = 0;
+  int64_t read = 0, refused_count = 0;
   for (int64_t i = 0; i < runs(200); ++i) {
     std::string bytes = sound;
     for (uint32_t changes = random() % 8 + 1; changes > 0; --changes) {
@@ -400,8 +526,12 @@ TEST_F(Hdf5ArrayTest, HostileBytesNeverReachThisProcess) {
     test::write_file(path_, bytes);
     Hdf5Array array;
     const std::string refusal = test::data_refusal([&] { array = read_hdf5({path_, "g/inputs"}); });
-    ASSERT_THAT(refusal, Not(HasSubstr("\n")));
-    if (!refusal.empty()) continue;
+    if (!refusal.empty()) {
+      ASSERT_THAT(refusal, AllOf(StartsWith(path_.string() + ":"), HasSubstr(", must "),
+                                 Not(HasSubstr("\n"))));
+      ++refused_count;
+      continue;
+    }
     const auto count =
         std::accumulate(array.sizes.begin(), array.sizes.end(), int64_t{1}, std::multiplies<>());
     ASSERT_EQ(count, static_cast<int64_t>(array.values.size()));
@@ -411,6 +541,7 @@ TEST_F(Hdf5ArrayTest, HostileBytesNeverReachThisProcess) {
     ++read;
   }
   EXPECT_GT(read, 0);
+  EXPECT_GT(refused_count, 0);
 }
 
 }  // namespace

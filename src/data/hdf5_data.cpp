@@ -8,9 +8,7 @@
 #include <c10/util/Exception.h>
 
 #include <filesystem>
-#include <iomanip>
 #include <memory>
-#include <sstream>
 #include <utility>
 #include <vector>
 
@@ -20,7 +18,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kFiles = "one HDF5 file (*.h5 or *.hdf5), or the files that are named";
-constexpr int64_t kMostExact = (1 << 24) - 1;  // floats tell whole numbers up to here from others
 
 /// The file of names without one: `data_dir` itself, or the only one in it.
 fs::path only_file(const std::string& data_dir) {
@@ -93,32 +90,13 @@ void set_inputs(Dataset& data, const Hdf5Place& place, bool stream) {
   data.tabular = data.example_shape().size() == 1;
 }
 
-/// "33554432": all its digits, where a float is whole.
-std::string digits_of(float whole) {
-  std::ostringstream text;
-  text << std::fixed << std::setprecision(0) << whole;
-  return text.str();
-}
-
-void check_exact(const at::Tensor& labels, const Hdf5Place& place) {
-  const at::Tensor wrong = (labels.abs() > kMostExact).nonzero();
-  if (wrong.size(0) == 0) return;
-  const auto row = wrong[0].item<int64_t>();
-  TORCH_CHECK_VALUE(false, text_of(place), ": label ", digits_of(labels[row].item<float>()),
-                    " of example ", row, " (from 0), must be ", -kMostExact, "..", kMostExact,
-                    " where targets = classes");
-}
-
-at::Tensor read_targets(const Hdf5Place& place, int64_t examples, const std::string& inputs_text,
-                        const std::string& kind) {
-  at::Tensor targets = read(place);
+at::Tensor read_targets(const Hdf5Place& place, int64_t examples, const std::string& inputs_text) {
+  const at::Tensor targets = read(place);
   TORCH_CHECK_VALUE(targets.numel() == targets.size(0), text_of(place), ": ", targets.sizes(),
                     " numbers, must be one an example");
   TORCH_CHECK_VALUE(targets.size(0) == examples, text_of(place), ": ", targets.size(0),
                     " targets, must be as many as the ", examples, " inputs of ", inputs_text);
-  targets = targets.flatten();
-  if (kind == "classes") check_exact(targets, place);
-  return targets;
+  return targets.flatten();
 }
 
 struct Part {
@@ -135,7 +113,7 @@ Part read_part(const std::vector<std::string>& names, const DataOptions& options
             .inputs_text = text_of(inputs),
             .labels_text = text_of(targets)};
   set_inputs(part.data, inputs, options.stream);
-  part.labels = read_targets(targets, part.data.size(), part.inputs_text, options.targets);
+  part.labels = read_targets(targets, part.data.size(), part.inputs_text);
   return part;
 }
 

@@ -53,8 +53,8 @@ class FactoredGradients {
   int64_t columns() const { return inputs() * outputs() / std::max<int64_t>(rows(), 1); }
 
   const at::Tensor& activations() const { return activations_; }
-  at::Tensor backprops() const;      ///< [B, S, O], one-hot vectors formed
-  at::Tensor backprop_sums() const;  ///< sum_s d_is, [B, O]
+  at::Tensor backprops() const;                        ///< [B, S, O], one-hot vectors formed
+  at::Tensor backprop_sums() const;                    ///< sum_s d_is, [B, O]
   const at::Tensor& one_hot() const { return rows_; }  ///< `rows` of from_rows; else undefined
   const std::vector<int64_t>& shape() const { return shape_; }
   const std::string& method() const { return method_; }

@@ -152,6 +152,11 @@ TEST_F(TablesTest, CsvRefusals) {
       load_refusal(options("csv")),
       path("train.csv") +
           ": label 0.5 of example 1 (from 0), must be a whole number where targets = classes");
+  write("train.csv", "1,2,0\n1,2,16777217\n");  // as a float the same as 16777216
+  EXPECT_EQ(load_refusal(options("csv")),
+            path("train.csv") +
+                ": label 16777216 of example 1 (from 0), must be -16777215..16777215 where targets "
+                "= classes");
   write("train.csv", "1,2,x\n1,2,3\n");
   EXPECT_EQ(load_refusal(options("csv")),
             path("train.csv") + ":1: column 3 is \"x\", must be a finite number");

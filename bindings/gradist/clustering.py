@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gradist import _core
-from gradist.probe import Data, LossFunction, ModelSource, check_separable, fast_format, unchanged
+from gradist.probe import Data, LossFunction, ModelSource, separate_examples, unchanged
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -132,8 +132,7 @@ class Clustering:
             raise ValueError(f"data has {source.examples} examples, must have as many as the clustering, {len(self.assignments)}")
         found = torch.zeros(source.examples, dtype=torch.float64)
         with unchanged(source.layers):
-            check_separable(source)
-            source.format = fast_format(source)
+            separate_examples(source)
             chunk = source.largest_chunk(max_memory or _CHUNK_BYTES)
             for members in self._members():
                 if len(members) > 1:
@@ -273,8 +272,7 @@ def cluster(
         if not 1 <= value <= limit:
             raise ValueError(f"{name} = {value}, must be >= 1" + (f" and <= {limit}, the examples" if name == "k" else ""))
     with unchanged(source.layers):
-        check_separable(source)
-        source.format = fast_format(source)
+        separate_examples(source)
         given = start if isinstance(start, Clustering) else None
         former = None if given is None else given._core
         remembered = None if given is None else given._memory

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gradist import _core
 from gradist.clustering import Clustering
-from gradist.probe import Data, LossFunction, ModelSource, check_separable, fast_format, unchanged
+from gradist.probe import Data, LossFunction, ModelSource, separate_examples, unchanged
 
 __all__ = ["Measurement", "in_order", "measure"]
 
@@ -128,8 +128,7 @@ def measure(
             raise ValueError(f"{name} = {value}, must be >= 0")
     with unchanged(source.layers):
         if method != "sampled" or _needs_separate_examples(names, clustering):
-            check_separable(source)
-            source.format = fast_format(source)
+            separate_examples(source)
         measured = _core.measure(
             source,
             names,

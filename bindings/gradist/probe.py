@@ -20,13 +20,12 @@ __all__ = [
     "LossFunction",
     "ModelSource",
     "apply_model",
-    "check_separable",
     "data_of",
-    "fast_format",
     "is_random",
     "refuse_coupled",
     "refuse_random",
     "rows",
+    "separate_examples",
     "take",
     "trainable",
     "unchanged",
@@ -207,14 +206,16 @@ def refuse_random(layers: Layers) -> None:
             raise ValueError(f"layer {name or 'model'!r} ({type(layer).__name__}) {reason}; {_WAYS_OUT}")
 
 
-def check_separable(source: ModelSource) -> None:
-    """Refuses a model for which the loss of an example is no function of that example alone."""
+def separate_examples(source: ModelSource) -> None:
+    """Readies a source for the gradients of single examples: refuses a model for which the loss of an example is no function of
+    that example alone, and chooses the memory format of images."""
     refuse_coupled(source.layers)
     refuse_random(source.layers)
     _check_alone_as_in_batch(source)
+    source.format = _fast_format(source)
 
 
-def fast_format(source: ModelSource) -> torch.memory_format:
+def _fast_format(source: ModelSource) -> torch.memory_format:
     """The memory format of images that 2-d convolutions in float32 on the CPU are faster in, if this model has any and takes it.
 
     Known without timing, for the same call must give the same bits.

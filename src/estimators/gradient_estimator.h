@@ -21,6 +21,7 @@ struct Snapshot {
   ParameterList gradient;    ///< g~ = (1/N) sum_i g~_i, float64
   ParameterList squares;     ///< sum_i g~_ij^2 per coordinate, float64
   double squared_norms = 0;  ///< sum_i ||g~_i||^2; both only where examples separate
+  at::Tensor order;          ///< [N], of the pass by minibatches where they do not; else undefined
 };
 
 /// While it lives, the source is as it was at the snapshot, parameters and state; then all comes

@@ -31,26 +31,31 @@ Snapshot take_snapshot(GradientSource& source, int64_t max_memory) {
   return snapshot;
 }
 
-Snapshot take_snapshot_by_minibatches(GradientSource& source, int64_t batch_size,
-                                      at::Generator& generator) {
-  Snapshot snapshot;
-  snapshot.parameters = copy_parameters(source);
-  snapshot.state = source.state();
-  for (const auto& parameter : snapshot.parameters) {
-    snapshot.gradient.push_back(at::zeros(parameter.sizes(), at::kDouble));
+ParameterList gradient_by_minibatches(GradientSource& source, const at::Tensor& order,
+                                      int64_t batch_size) {
+  ParameterList mean;
+  for (const auto& parameter : source.parameters()) {
+    mean.push_back(at::zeros(parameter.sizes(), at::kDouble));
   }
   const auto batches = source.examples() / batch_size;
-  const auto order =
-      at::randperm(source.examples(), generator, at::TensorOptions().dtype(at::kLong));
   const auto weights = at::full({batch_size}, 1 / static_cast<double>(batch_size), at::kDouble);
   for (int64_t b = 0; b < batches; ++b) {
     const auto indices = order.slice(0, b * batch_size, (b + 1) * batch_size);
     const auto gradient = source.weighted_gradient(indices, weights);
     for (size_t l = 0; l < gradient.size(); ++l) {
-      snapshot.gradient[l] +=
-          gradient[l].detach().to(at::kCPU, at::kDouble) / static_cast<double>(batches);
+      mean[l] += gradient[l].detach().to(at::kCPU, at::kDouble) / static_cast<double>(batches);
     }
   }
+  return mean;
+}
+
+Snapshot take_snapshot_by_minibatches(GradientSource& source, int64_t batch_size,
+                                      at::Generator& generator) {
+  Snapshot snapshot;
+  snapshot.parameters = copy_parameters(source);
+  snapshot.state = source.state();
+  snapshot.order = at::randperm(source.examples(), generator, at::TensorOptions().dtype(at::kLong));
+  snapshot.gradient = gradient_by_minibatches(source, snapshot.order, batch_size);
   return snapshot;
 }
 

@@ -32,9 +32,14 @@ class Svrg final : public GradientEstimator {
 /// examples.
 Snapshot take_snapshot(GradientSource& source, int64_t max_memory = 0);
 
-/// The same where the gradient of a minibatch S is no sum over examples, F_S's, as by batch norm in
-/// train mode: g~ is the mean of grad F_S over floor(N/B) minibatches of a permutation, as an epoch
-/// of training has them. There are no second moments. [Defazio19]
+/// The mean over floor(N/B) minibatches S, one after the other in `order` [N], of the gradient of
+/// F_S, which need not be a sum over examples, as by batch norm in train mode. float64, on the CPU.
+/// [Defazio19]
+ParameterList gradient_by_minibatches(GradientSource& source, const at::Tensor& order,
+                                      int64_t batch_size);
+
+/// The same as take_snapshot() where examples do not separate: g~ goes by the minibatches of a
+/// permutation, as an epoch of training has them. There are no second moments.
 Snapshot take_snapshot_by_minibatches(GradientSource& source, int64_t batch_size,
                                       at::Generator& generator);
 

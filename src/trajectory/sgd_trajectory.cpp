@@ -1,5 +1,6 @@
 #include "trajectory/sgd_trajectory.h"
 
+#include "estimators/svrg.h"
 #include "gradients/partial_source.h"
 #include "models/network_source.h"
 #include "trajectory/device.h"
@@ -320,16 +321,23 @@ class Loop {
     }
   }
 
-  void compare_with_snapshot(const ParameterList& full_gradient, TrajectoryStep& step) const {
+  void compare_with_snapshot(const ParameterList& full_gradient, TrajectoryStep& step) {
     if (with_snapshot() == nullptr) {
       return;
     }
     const Snapshot& snapshot = *with_snapshot()->snapshot();
     step.distance_to_snapshot = distance(source_.parameters(), snapshot.parameters);
-    if (step.distance_to_snapshot > 0 && !full_gradient.empty()) {
-      step.snapshot_curvature =
-          distance(full_gradient, snapshot.gradient) / step.distance_to_snapshot;
+    if (step.distance_to_snapshot == 0 || full_gradient.empty()) {
+      return;
     }
+    // The draws of a measurement say less of it than the minibatches that made g~ do here.
+    const bool by_minibatches = options_.drift_every > 0 && snapshot.order.defined();
+    step.snapshot_curvature =
+        distance(by_minibatches
+                     ? gradient_by_minibatches(source_, snapshot.order, options_.batch_size)
+                     : full_gradient,
+                 snapshot.gradient) /
+        step.distance_to_snapshot;
   }
 
   void check_finite(const char* what, double value) const {

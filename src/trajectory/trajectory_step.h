@@ -61,7 +61,9 @@ struct TrajectoryStep {
   double learning_rate = kUndefined;
   double squared_gradient_norm = kUndefined;  ///< ||g||^2
   double distance_to_snapshot = kUndefined;   ///< ||theta - theta~||
-  double snapshot_curvature = kUndefined;     ///< ||g - g~|| / ||theta - theta~||
+  double snapshot_curvature = kUndefined;     ///< ||g - g~|| / ||theta - theta~||; where examples
+                                              ///< do not separate and drift is followed, both by
+                                              ///< the minibatches of the snapshot
   uint64_t parameter_hash = 0;  ///< of the parameters' bytes: equal trajectories have equal hashes
   double seconds = 0;           ///< since the run began
   std::vector<std::string> estimators;

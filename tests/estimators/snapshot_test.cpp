@@ -211,6 +211,10 @@ TEST(BatchNormPolicies, ASnapshotByMinibatchesIsTheirMean) {
                 2;
   }
   EXPECT_TRUE(tensor_near(test::flatten(measured.svrg.snapshot()->gradient), expected, 1e-13));
+  EXPECT_TRUE(at::equal(measured.svrg.snapshot()->order, order));
+  source.restore(measured.svrg.snapshot()->state);
+  EXPECT_TRUE(test::same_bits(gradient_by_minibatches(source, order, 2),
+                              measured.svrg.snapshot()->gradient));
 }
 
 // Where examples do not separate, the ratio is that of the sample variances over the same draws.

@@ -566,6 +566,24 @@ TEST_F(DeepRuns, MeasuringByTheBatchLeavesTheRunningStatisticsAlone) {
   EXPECT_EQ(reset.test_loss, eval.test_loss);
 }
 
+// By the minibatches of the snapshot, so that no draw of the measurement is in it.
+TEST_F(DeepRuns, CurvatureByTheBatchIsOfTheWholeSet) {
+  RunOptions options = deep_run();
+  options.norm = "batch";
+  options.batch_norm = "reset";
+  options.measure = "sampled";
+  options.drift_every = 1;
+  options.log_at = {0.5};
+  const auto curvature = [&](int64_t draws) {
+    options.draws = draws;
+    return recorded(options).steps.front().snapshot_curvature;
+  };
+  EXPECT_GT(curvature(3), 0);
+  EXPECT_EQ(curvature(3), curvature(7));
+  options.drift_every = 0;
+  EXPECT_NE(curvature(3), curvature(7)) << "the mean over draws, which are few";
+}
+
 TEST_F(DeepRuns, TheNaiveWayMovesTheRunningStatistics) {
   const auto reset = last_step("reset", "svrg"), naive = last_step("train", "svrg");
   EXPECT_EQ(naive.parameter_hash, reset.parameter_hash) << "the steps go by the batch";

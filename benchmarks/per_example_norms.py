@@ -1,12 +1,13 @@
 #!/usr/bin/env python
 """What all squared gradient norms and the mean gradient cost beside a plain forward and backward pass.
 
-For each network of networks.py one batch of random data, float32 on the CPU: the time of every method over that of the plain
-pass of the same batch, which leaves the gradient of the summed loss in .grad. Every method gives both, ||g_i||^2 for each
-example i and sum_i g_i. All in one process and interleaved round by round, the order rotated; the ratio is the median of the
-rounds'. Before any timing, every method must give the norms of one-by-one autograd to 1e-3 and the gradient of the plain
-pass to 1e-2. gradient_norms and torch.func own their loop, so they choose chunk and memory format; one row says what images that
-are channels last give the plain pass, another what its products of matrices take alone. Peak memory is that of a step in a process of its own, above model, data and imports.
+For each network of networks.py one batch of random data, float32 on the CPU (or `--device cuda`): the time of every method over
+that of the plain pass of the same batch, which leaves the gradient of the summed loss in .grad. Every method gives both, ||g_i||^2
+for each example i and sum_i g_i. All in one process and interleaved round by round, the order rotated; the ratio is the median of
+the rounds'. Before any timing, every method must give the norms of one-by-one autograd to 1e-3 and the gradient of the plain pass to
+1e-2. gradient_norms and torch.func own their loop, so they choose chunk and memory format; one row says what images that are
+channels last give the plain pass, another what its products of matrices take alone. Peak memory is that of a step in a process of
+its own, above model, data and imports.
 
 Page faults are shown because they explain much of the times: glibc hands the top of its heap back to the system when more than
 64 MiB of it are free, so a pass that needs more faults it in anew each time. MALLOC_TRIM_THRESHOLD_=4294967296 with
@@ -283,10 +284,18 @@ def disagreement(answer: Answer, norms: Tensor, gradient: dict[str, Tensor]) -> 
 # Time and memory.
 
 
-def seconds_of(step: Step) -> float:
+def seconds_of(step: Step, times: int = 1) -> float:
+    finish_device()
     start = time.perf_counter()
-    step()
-    return time.perf_counter() - start
+    for _ in range(times):
+        step()
+    finish_device()
+    return (time.perf_counter() - start) / times
+
+
+def finish_device() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def page_faults() -> int:
@@ -321,10 +330,8 @@ def interleaved(steps: dict[str, Step], rounds: int) -> dict[str, Timings]:
     for round_ in range(rounds):
         first = round_ % len(names)
         for name in names[first:] + names[:first]:
-            faults, start = page_faults(), time.perf_counter()
-            for _ in range(repeats[name]):
-                steps[name]()
-            timings[name].seconds.append((time.perf_counter() - start) / repeats[name])
+            faults = page_faults()
+            timings[name].seconds.append(seconds_of(steps[name], repeats[name]))
             timings[name].page_faults.append((page_faults() - faults) / repeats[name])
     return timings
 
@@ -338,21 +345,31 @@ def resident(which: str) -> int:
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(which))
 
 
-def print_memory(problem: str, method: str) -> None:
-    """In a process of its own: the peak of a step, above model, data and imports. What choosing a way took first is not in it."""
+def made(problem: str, device: str) -> tuple[nn.Module, LossFunction, Data]:
     model, loss_fn, (inputs, targets) = PROBLEMS[problem].make()
+    return model.to(device), loss_fn, (inputs.to(device), targets.to(device))
+
+
+def print_memory(problem: str, method: str, device: str) -> None:
+    """In a process of its own: the peak of a step, above model, data and imports. What choosing a way took first is not in it."""
+    model, loss_fn, (inputs, targets) = made(problem, device)
     METHODS[method](copy.deepcopy(model), loss_fn, (inputs[:1], targets[:1]))()  # imports, and what torch loads when it is needed
-    before = resident("VmRSS")
+    before = torch.cuda.memory_allocated() if device == "cuda" else resident("VmRSS")
     step = METHODS[method](model, loss_fn, (inputs, targets))
     step()
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        print(torch.cuda.max_memory_allocated() - before)
+        return
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     step()
     print(resident("VmHWM") - before)
 
 
-def memory_of(problem: str, method: str, threads: int) -> int:
-    command = [sys.executable, __file__, "--memory-of", problem, method, "--threads", str(threads)]
+def memory_of(problem: str, method: str, options: argparse.Namespace) -> int:
+    command = [sys.executable, __file__, "--memory-of", problem, method, "--threads", str(options.threads), "--device", options.device]
     return int(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
@@ -366,9 +383,9 @@ def reason(error: Exception) -> str:
     return f"{type(error).__name__}: {text if len(text) <= 90 else text[:87] + '...'}"
 
 
-def prepare(problem: str, methods: list[str]) -> tuple[dict[str, Step], dict[str, str]]:
+def prepare(problem: str, methods: list[str], device: str) -> tuple[dict[str, Step], dict[str, str]]:
     """The steps of the methods that answer rightly, warmed up, and why the others do not."""
-    model, loss_fn, data = PROBLEMS[problem].make()
+    model, loss_fn, data = made(problem, device)
     norms = one_by_one(model, loss_fn, data)
     steps = {"plain": plain(copy.deepcopy(model), loss_fn, data)}
     gradient = steps["plain"]()[1]
@@ -390,7 +407,7 @@ def prepare(problem: str, methods: list[str]) -> tuple[dict[str, Step], dict[str
 
 
 def measure(problem: str, methods: list[str], options: argparse.Namespace) -> dict[str, Any]:
-    steps, failures = prepare(problem, methods)
+    steps, failures = prepare(problem, methods, options.device)
     timings = interleaved(steps, options.rounds)
     rows: dict[str, Any] = {}
     for name in (each for each in METHODS if each in timings or each in failures):
@@ -405,7 +422,7 @@ def measure(problem: str, methods: list[str], options: argparse.Namespace) -> di
         rows[name]["ratio_quartiles"] = [ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]]
         rows[name]["page_faults"] = statistics.median(timings[name].page_faults)
         if options.memory and sys.platform == "linux":
-            rows[name]["memory_bytes"] = memory_of(problem, name, options.threads)
+            rows[name]["memory_bytes"] = memory_of(problem, name, options)
     return {
         "batch_size": PROBLEMS[problem].batch_size,
         "parameters": sum(each.numel() for each in PROBLEMS[problem].network().parameters()),
@@ -490,10 +507,13 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--methods", type=names(METHODS), default=list(METHODS), help=f"of {','.join(METHODS)}")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave out the peak memory (Linux only)")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     parser.add_argument("--memory-of", nargs=2, metavar=("MODEL", "METHOD"), help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device is cuda, must be cpu where torch finds no device")
     for name in ("rounds", "threads"):
         if getattr(options, name) < 1:
             parser.error(f"--{name} is {getattr(options, name)}, must be at least 1")
@@ -505,9 +525,10 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore", UserWarning)  # torch's about the peers: their hooks, missing batching rules
     if options.memory_of:
-        print_memory(*options.memory_of)
+        print_memory(*options.memory_of, options.device)
         return 0
-    machine: dict[str, Any] = {"processor": processor(), "threads": torch.get_num_threads(), "versions": versions()}
+    device = torch.cuda.get_device_name() if options.device == "cuda" else processor()
+    machine: dict[str, Any] = {"processor": device, "threads": torch.get_num_threads(), "versions": versions()}
     print(", ".join([machine["processor"], f"{machine['threads']} threads",
                      *(f"{name} {version}" for name, version in machine["versions"].items())]))  # fmt: skip
     print("ratio: squared norms and mean gradient over the plain forward and backward pass, median of interleaved rounds")

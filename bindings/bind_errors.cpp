@@ -1,6 +1,7 @@
 #include "bind.h"
 
 #include <c10/util/Exception.h>
+#include <torch/csrc/Exceptions.h>
 
 #include <cstring>
 #include <exception>
@@ -35,6 +36,8 @@ void translate(std::exception_ptr thrown) {
     set_error(PyExc_OSError, error.what());
   } catch (const std::ios_base::failure& error) {
     set_error(PyExc_OSError, error.what());
+  } catch (python_error& error) {  // of a hook of the caller's, through autograd
+    error.restore();
   }
 }
 

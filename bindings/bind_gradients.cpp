@@ -1,6 +1,7 @@
 #include "bind.h"
 
 #include "gradients/tape.h"
+#include "gradients/without_autocast.h"
 
 #include <optional>
 #include <utility>
@@ -88,7 +89,7 @@ at::Tensor custom(Tape& tape, const at::Tensor& output, const ParameterList& par
 }
 
 void bind_batch(py::module_& module) {
-  const auto no_gil = py::call_guard<NoGil>();
+  const auto no_gil = py::call_guard<NoGil, WithoutAutocast>();
   py::class_<GradientBatch>(module, "GradientBatch")
       .def("__len__", &GradientBatch::size)
       .def_readonly("losses", &GradientBatch::losses)
@@ -140,6 +141,8 @@ void bind_choices(py::module_& module) {
       "Which way each layer and shape is computed: from a file, tried once, or by the count of "
       "operations.")
       .def(py::init<bool>(), py::arg("measure") = false)
+      .def("way", &MethodChoices::way, py::arg("what"))
+      .def("keep", &MethodChoices::keep, py::arg("what"), py::arg("way"), py::arg("reason"))
       .def("read", &MethodChoices::read, py::arg("path"))
       .def("write", &MethodChoices::write, py::arg("path"))
       .def_property_readonly("choices", [](const MethodChoices& choices) {

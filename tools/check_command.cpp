@@ -102,6 +102,19 @@ std::string table(const GradientCheck& found) {
   return text.str();
 }
 
+/// Parameters that no rule covers, in a line.
+std::string uncovered(const GradientCheck& found) {
+  std::string names;
+  for (const auto& each : found.parameters) {
+    if (each.method == "one-by-one") {
+      names += (names.empty() ? "" : ", ") + each.name;
+    }
+  }
+  return names.empty()
+             ? "every parameter has a rule"
+             : "without a rule, so measured one example at a time (exact, slow): " + names;
+}
+
 }  // namespace
 
 int check_command(const std::vector<std::string>& arguments, const ProgramFaces& faces) {
@@ -118,6 +131,8 @@ int check_command(const std::vector<std::string>& arguments, const ProgramFaces&
             << counted(found.examples, "example")
             << " against one backward pass each; largest relative error "
             << significant(found.largest()) << "\n"
+            << "scale: sum; g_i is the gradient of example i's loss\n"
+            << uncovered(found) << "\n"
             << (found.ok() ? "ok: every error is rounding" : "WRONG: errors beyond rounding")
             << " (<= " << significant(found.tolerance) << ")\n";
   return found.ok() ? kDone : kFailed;

@@ -6,6 +6,7 @@ import contextlib
 import math
 import sys
 import weakref
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -19,14 +20,25 @@ from torch.utils.checkpoint import CheckpointError
 from gradist import _core
 from gradist.following import tensors_in, unfollowed
 from gradist.layers import Layers
-from gradist.probe import Data, LossFunction, ModelSource, is_random, refuse_coupled, rows, trainable, unchanged
+from gradist.probe import (
+    Data,
+    LossFunction,
+    ModelSource,
+    check_alone_as_in_batch,
+    is_random,
+    refuse_coupled,
+    rows,
+    trainable,
+    unchanged,
+)
 from gradist.recording import recorded
 
 __all__ = ["GradientNorms", "Method", "PerExample", "choices", "gradient_norms", "per_example"]
 
 choices: _core.MethodChoices = _core.MethodChoices(measure=True)
-"""Which way each layer and shape is computed here: tried once each and kept for the process. `choices.write(path)` keeps them in
-a file, `choices.read(path)` takes them from one, so that another process computes in the same ways."""
+"""Which way each layer and shape is computed here, and in which chunks and memory format `gradient_norms` runs a model: tried once
+each and kept for the process. `choices.write(path)` keeps them in a file, `choices.read(path)` takes them from one, so that another
+process computes in the same ways."""
 
 
 class Method(str):
@@ -395,14 +407,15 @@ def gradient_norms(
     """All squared gradient norms of a batch and the summed gradient, at the price of a plain forward and backward pass or less.
 
     The batch goes through the model in chunks, and images in the memory format that convolutions like best; which is fastest is
-    measured the first time for a model and shape of batch, and kept: call it again for the speed. The model, its `.grad`, its
+    measured the first time for a model and shape of batch, and kept in `choices`: call it again for the speed. The model, its `.grad`, its
     buffers and torch's random state are left as they were.
 
     Args:
         model: any module whose examples do not influence each other.
         loss_fn: loss_fn(outputs, targets) -> [B], one loss an example; loss weights and token masks are its own affair.
         batch: inputs and targets, with the examples in dimension 0.
-        max_bytes: bound on the memory of a chunk's activations and gradients; 0: none.
+        max_bytes: bound on the memory of a chunk's factors, what layers read and what flows back to them, and of the copies made
+            of them; what autograd keeps besides is not in it. 0: none.
         chunk: examples at once; 0: the fastest.
 
     Example:
@@ -436,32 +449,66 @@ class _Setting:
     format: torch.memory_format = torch.contiguous_format
 
 
-_settings: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], _Setting]] = weakref.WeakKeyDictionary()
+    @property
+    def way(self) -> str:
+        """As `choices` keeps it."""
+        return f"chunks of {self.chunk}" + (_CHANNELS_LAST if self.format == torch.channels_last else "")
+
+    @classmethod
+    def of(cls, way: str, limit: int) -> _Setting:
+        size = way.removeprefix("chunks of ").removesuffix(_CHANNELS_LAST)
+        if not size.isdecimal() or int(size) == 0:
+            raise ValueError(f"choices: {way!r}, must be such as 'chunks of 32' or 'chunks of 32{_CHANNELS_LAST}'")
+        return cls(min(int(size), limit), torch.channels_last if way.endswith(_CHANNELS_LAST) else torch.contiguous_format)
+
+
+_CHANNELS_LAST = ", channels last"
+_described: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], str]] = weakref.WeakKeyDictionary()
+"""By model and shapes, under which name `choices` has how a batch goes through it."""
 
 
 def _fastest(source: ModelSource, limit: int, chunk: int) -> _Setting:
-    """Tries images channels by channel and channel by channel at every pixel, then halves, quarters, ... of the batch until they
-    get slower; once for a model and shape."""
+    """The setting in `choices`, or what trying finds once for a model and shape."""
     shapes = tuple((*each.shape, each.dtype) for each in tensors_in((source.inputs, source.targets)))
     key = (shapes, torch.get_num_threads(), limit, chunk)
-    known = _settings.setdefault(source.model, {})
+    known = _described.setdefault(source.model, {})
     if key not in known:
-        best = _Setting(min(chunk or source.examples, limit))
-        least = _seconds(source, best, math.inf)
-        if source.has_images():
-            tried = replace(best, format=torch.channels_last)
-            taken = _seconds(source, tried, least)
-            best, least = (tried, taken) if taken < least else (best, least)
-        size = best.chunk // 2
-        while size and not chunk:
-            tried = replace(best, chunk=size)
-            taken = _seconds(source, tried, least)
-            if taken > _HOPELESS * least:
-                break
-            best, least = (tried, taken) if taken < least else (best, least)
-            size //= 2
-        known[key] = best
-    return known[key]
+        check_alone_as_in_batch(source, may_be_random=True)
+        known[key] = _description(source, shapes, limit, chunk)
+    way = choices.way(known[key])
+    if way is None:
+        found = _tried(source, limit, chunk)
+        choices.keep(known[key], found.way, "measured")
+        return found
+    return _Setting.of(way, limit)
+
+
+def _description(source: ModelSource, shapes: tuple[Any, ...], limit: int, chunk: int) -> str:
+    """The same in every process for the same kind of model."""
+    kind = f"{type(source.model).__name__} {zlib.crc32(repr(source.model).encode()):08x}"
+    data = " ".join(f"{list(sizes)} {str(dtype).removeprefix('torch.')}" for *sizes, dtype in shapes)
+    bounds = f", chunks up to {limit}" if limit < source.examples and not chunk else ""
+    return f"pass: {kind}, {data}{bounds}{f', chunks of {chunk}' if chunk else ''}, {torch.get_num_threads()} threads"
+
+
+def _tried(source: ModelSource, limit: int, chunk: int) -> _Setting:
+    """The fastest of images channel by channel and with the channels last, and then of halves, quarters, ... of the batch until
+    they get slower."""
+    best = _Setting(min(chunk or source.examples, limit))
+    least = _seconds(source, best, math.inf)
+    if source.has_images():
+        tried = replace(best, format=torch.channels_last)
+        taken = _seconds(source, tried, least)
+        best, least = (tried, taken) if taken < least else (best, least)
+    size = best.chunk // 2
+    while size and not chunk:
+        tried = replace(best, chunk=size)
+        taken = _seconds(source, tried, least)
+        if taken > _HOPELESS * least:
+            break
+        best, least = (tried, taken) if taken < least else (best, least)
+        size //= 2
+    return best
 
 
 _HOPELESS = 1.1

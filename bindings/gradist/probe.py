@@ -20,6 +20,7 @@ __all__ = [
     "LossFunction",
     "ModelSource",
     "apply_model",
+    "check_alone_as_in_batch",
     "data_of",
     "is_random",
     "refuse_coupled",
@@ -120,7 +121,12 @@ class ModelSource:
                 tape = new_tape()
                 with recorded(self.layers, tape):
                     losses = self._losses(inputs, targets, end - begin)
-            return tape.backward_reduced(losses, self.parameters, lambda i: self.losses(torch.tensor([begin + i]))[0])
+            return tape.backward_reduced(losses, self.parameters, lambda i: self._loss_again(begin + i))
+
+    def _loss_again(self, example: int) -> Tensor:
+        """f_i of a second run of the model, which must see what the first one saw."""
+        refuse_random(self.layers)
+        return self.losses(torch.tensor([example]))[0]
 
     def bytes_an_example(self) -> int:
         """Memory of one example's factors in a pass, with the copies the pass makes of them."""
@@ -196,14 +202,14 @@ def refuse_coupled(layers: Layers) -> None:
     """Refuses a model with a layer that mixes the examples of a batch."""
     for name, layer in layers.named:
         if reason := _coupled(layer):
-            raise ValueError(f"layer {name or 'model'!r} ({type(layer).__name__}) {reason}; {_WAYS_OUT}")
+            raise ValueError(f"layer {name or 'model'!r} ({type(layer).__name__}) {reason}; {_ways_out(_is_other_in_eval(layer))}")
 
 
 def refuse_random(layers: Layers) -> None:
     """Refuses a model with a layer that is random, so that no second run sees the same."""
     for name, layer in layers.named:
         if reason := is_random(layer):
-            raise ValueError(f"layer {name or 'model'!r} ({type(layer).__name__}) {reason}; {_WAYS_OUT}")
+            raise ValueError(f"layer {name or 'model'!r} ({type(layer).__name__}) {reason}; {_ways_out(_is_other_in_eval(layer))}")
 
 
 def separate_examples(source: ModelSource) -> None:
@@ -211,7 +217,7 @@ def separate_examples(source: ModelSource) -> None:
     that example alone, and chooses the memory format of images."""
     refuse_coupled(source.layers)
     refuse_random(source.layers)
-    _check_alone_as_in_batch(source)
+    check_alone_as_in_batch(source)
     source.format = _fast_format(source)
 
 
@@ -236,15 +242,26 @@ def _fast_format(source: ModelSource) -> torch.memory_format:
 
 # ---- layers
 
-_WAYS_OUT = (
-    "so single examples have no gradient of their own: call model.eval() first, or measure with method=\"sampled\" "
-    "(sg-b, sg-2b, and gc or gc-descent with a clustering)"
-)
+
+def _ways_out(by_eval: bool = True) -> str:
+    return (
+        f"so single examples have no gradient of their own: {'call model.eval() first, or ' if by_eval else ''}measure with "
+        'method="sampled" (sg-b, sg-2b, and gc or gc-descent with a clustering)'
+    )
+
+
+def _is_other_in_eval(layer: nn.Module) -> bool:
+    """Whether eval mode makes a layer that is coupled or random one that is not."""
+    without_statistics = isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is None
+    return layer.training and not without_statistics and not isinstance(layer, nn.Embedding | nn.EmbeddingBag)
+
 
 
 def _coupled(layer: nn.Module) -> str:
     if isinstance(layer, nn.modules.batchnorm._BatchNorm) and (layer.training or layer.running_mean is None):
-        return "mixes the examples of a batch by its statistics"
+        return "mixes the examples of a batch by its statistics" + ("" if layer.training else ", for it keeps no running ones")
+    if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.scale_grad_by_freq:
+        return "divides gradients by how often a token is in the batch"
     return ""
 
 
@@ -258,17 +275,22 @@ def is_random(layer: nn.Module) -> str:
     return ""
 
 
-def _check_alone_as_in_batch(source: ModelSource, examples: int = 3) -> None:
+def check_alone_as_in_batch(source: ModelSource, examples: int = 3, *, may_be_random: bool = False) -> None:
     """A few losses, each alone and all in one batch: catches what no list of layers can know."""
     indices = torch.arange(min(examples, source.examples))
     with torch.no_grad():
-        together = source.losses(indices).double()
+        together = source.losses(indices)
         alone = torch.cat([source.losses(indices[i : i + 1]) for i in range(len(indices))])
+        again = source.losses(indices) if may_be_random else together
     tolerance = 10 * torch.finfo(alone.dtype).eps ** 0.5
-    if not torch.allclose(together, alone.double(), rtol=tolerance, atol=tolerance, equal_nan=True):
+
+    def same(a: Tensor, b: Tensor) -> bool:
+        return torch.allclose(a.double(), b.double(), rtol=tolerance, atol=tolerance, equal_nan=True)
+
+    if same(together, again) and not same(together, alone):
         raise ValueError(
             "the loss of an example changes with the others in its batch, or from call to call, "
-            + _WAYS_OUT
+            + _ways_out()
         )
 
 

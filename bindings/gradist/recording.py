@@ -267,7 +267,12 @@ def _batch_norm(
     mode: _Recording, input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
     bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
 ) -> Tensor | None:  # fmt: skip
-    if training or running_mean is None or _at(mode, input, weight, bias) != 0:
+    if training or running_mean is None:
+        raise ValueError(
+            "batch_norm by the statistics of the batch mixes its examples, so single examples have no gradient of their own: must be "
+            "called with training=False and running statistics"
+        )
+    if _at(mode, input, weight, bias) != 0:
         return None
     return mode.tape.batch_norm(input, running_mean, running_var, weight, bias, eps)
 
@@ -275,11 +280,15 @@ def _batch_norm(
 def _prelu(mode: _Recording, input: Tensor, weight: Tensor) -> Tensor | None:
     if _at(mode, input, weight) != 0 or weight.dim() != 1:
         return None
+    kind = input.device.type
+    if torch.is_autocast_enabled(kind):  # which has a type for PReLU, not for the operations it is made of here
+        input = input.to(torch.get_autocast_dtype(kind))
+        mode.mark(input, 0)
     negative = input.clamp(max=0)
     mode.mark(negative, 0)
     shape = [-1] + [1] * (input.dim() - 2) if input.dim() > 1 and weight.numel() > 1 else [1]
     scaled = mode.tape.scale(negative, weight if shape == [1] else weight.view(shape))
-    return None if scaled is None else input.clamp(min=0) + scaled
+    return None if scaled is None else input.clamp(min=0) + scaled.to(input.dtype)
 
 
 def _broadcasts(mode: _Recording, input: Any, parameter: Any) -> bool:

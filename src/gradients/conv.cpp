@@ -4,7 +4,12 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/convolution.h>
+#include <ATen/ops/conv1d.h>
+#include <ATen/ops/conv2d.h>
+#include <ATen/ops/conv3d.h>
+#include <ATen/ops/conv_transpose1d.h>
+#include <ATen/ops/conv_transpose2d.h>
+#include <ATen/ops/conv_transpose3d.h>
 #include <ATen/ops/convolution_backward.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/im2col.h>
@@ -38,10 +43,25 @@ class ConvolutionUse final : public LayerUse {
     add_parameter(bias, Role::kBias);
   }
 
+  /// By the operations that autocast knows, of which at::convolution is none.
   at::Tensor forward() override {
+    const auto x = take_input();
     const auto bias = bias_.defined() ? std::optional(bias_) : std::nullopt;
-    return at::convolution(take_input(), weight_, bias, how_.stride, how_.padding, how_.dilation,
-                           how_.transposed, how_.output_padding, how_.groups);
+    const auto dimensions = weight_.dim() - 2;
+    if (how_.transposed) {
+      const auto apply = dimensions == 1   ? at::conv_transpose1d
+                         : dimensions == 2 ? at::conv_transpose2d
+                                           : at::conv_transpose3d;
+      return apply(x, weight_, bias, how_.stride, how_.padding, how_.output_padding, how_.groups,
+                   how_.dilation);
+    }
+    using Apply =
+        at::Tensor (*)(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
+                       at::IntArrayRef, at::IntArrayRef, at::IntArrayRef, int64_t);
+    const Apply apply = dimensions == 1   ? Apply{at::conv1d}
+                        : dimensions == 2 ? Apply{at::conv2d}
+                                          : Apply{at::conv3d};
+    return apply(x, weight_, bias, how_.stride, how_.padding, how_.dilation, how_.groups);
   }
 
   FactoredGradients gradients(const Parameter& parameter,

@@ -213,6 +213,19 @@ at::Tensor FactoredGradients::squared_norms() const {
   return kernels::formed_squared_norms(activations_, backprops_, /*with_sum=*/false).squared_norms;
 }
 
+std::pair<at::Tensor, at::Tensor> FactoredGradients::squared_norms_and_sum() const {
+  const auto both = [this](const kernels::Formed& formed) {
+    return std::pair(formed.squared_norms, formed.sum.reshape(shape_));
+  };
+  if (rows_.defined() && activations_.is_cpu()) {
+    return both(kernels::token_squared_norms(rows_, activations_, outputs()));
+  }
+  if (rows_.defined() || positions() == 1 || !forming_is_cheaper()) {
+    return {squared_norms(), sum()};
+  }
+  return both(kernels::formed_squared_norms(activations_, backprops_));
+}
+
 at::Tensor FactoredGradients::inner(const at::Tensor& direction) const {
   const auto matrix = direction.reshape({outputs(), inputs()});
   return (backprops_times(matrix) * activations_).sum({1, 2});

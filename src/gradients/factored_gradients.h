@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace gradist {
@@ -74,6 +75,10 @@ class FactoredGradients {
 
   /// ||g_i||^2, [B]. B (I + O); for S > 1 the cheaper of position Gram matrices and forming g_i.
   at::Tensor squared_norms() const;
+
+  /// Both ||g_i||^2, [B], and sum_i g_i, of the parameter's shape, from one formation of each g_i
+  /// where they are formed.
+  std::pair<at::Tensor, at::Tensor> squared_norms_and_sum() const;
 
   /// <g_i, v> for a direction v of the parameter's shape, [B]. B I O.
   at::Tensor inner(const at::Tensor& direction) const;

@@ -98,6 +98,16 @@ NormsAndSum MethodChoices::compute(const std::string& layer, const std::vector<W
   return result;
 }
 
+std::optional<std::string> MethodChoices::way(const std::string& what) const {
+  const auto found = choices_.find(what);
+  return found == choices_.end() ? std::nullopt : std::optional(found->second.way);
+}
+
+void MethodChoices::keep(const std::string& what, const std::string& way,
+                         const std::string& reason) {
+  choices_[what] = {way, reason};
+}
+
 void MethodChoices::read(const std::string& path) {
   toml::table table;
   try {

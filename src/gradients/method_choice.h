@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,11 @@ class MethodChoices {
 
   /// Computes by the chosen way; `layer` names layer, shapes, type and threads.
   NormsAndSum compute(const std::string& layer, const std::vector<Way>& ways);
+
+  /// The way that is chosen for what is not a layer's, such as how a batch goes through a model;
+  /// none where the table has no entry.
+  std::optional<std::string> way(const std::string& what) const;
+  void keep(const std::string& what, const std::string& way, const std::string& reason);
 
   /// A table of choices as TOML: [choices] "layer" = "way". Reading refuses anything else, naming
   /// the file.

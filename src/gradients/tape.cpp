@@ -1,8 +1,10 @@
 #include "gradients/tape.h"
 
 #include "gradients/one_by_one.h"
+#include "gradients/without_autocast.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/_unsafe_view.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
@@ -31,7 +33,9 @@ struct Anchored : torch::autograd::Function<Anchored> {
   static at::Tensor forward(torch::autograd::AutogradContext* /*context*/,
                             const at::Tensor& /*anchor*/,
                             const std::function<at::Tensor()>* operation) {
-    return (*operation)();
+    const auto output = (*operation)();
+    // What is a view of something that nobody else has may be changed in place like any other.
+    return output.is_view() ? at::_unsafe_view(output, output.sizes()) : output;
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* /*context*/,
                                                  const torch::autograd::variable_list& /*grads*/) {
@@ -68,7 +72,9 @@ std::vector<at::Tensor> leaves_of(const at::Tensor& weight) {
 }
 
 NormsAndSum reduce(const FactoredGradients& g) {
-  return {g.squared_norms(), g.sum(), g.method(), ""};
+  const WithoutAutocast without_autocast;
+  auto [squared_norms, sum] = g.squared_norms_and_sum();
+  return {std::move(squared_norms), std::move(sum), g.method(), ""};
 }
 
 }  // namespace
@@ -187,6 +193,7 @@ void Tape::State::receive(Record& record, const at::Tensor& backprops) {
     return;
   }
   const c10::NoGradGuard no_grad;
+  const WithoutAutocast without_autocast;
   record.reduced = record.use->norms_and_sums(backprops, *options.choices);
   if (!options.keep_factors) {
     record.use->release();
@@ -389,6 +396,7 @@ std::vector<std::optional<FactoredGradients>> Tape::factors(const ParameterList&
 std::vector<std::optional<FactoredGradients>> Tape::State::factors(
     const ParameterList& parameters) const {
   const c10::NoGradGuard no_grad;
+  const WithoutAutocast without_autocast;
   std::vector<std::optional<FactoredGradients>> found(parameters.size());
   std::vector<bool> known(parameters.size());
   for (size_t l = 0; l < parameters.size(); ++l) {

@@ -63,6 +63,9 @@ void agree_with_formed(const FactoredGradients& g, const FactoredGradients& h, u
   expect(g.squared_norms(), G.square().sum({1, 2}), G_scale.square().sum({1, 2}), "squared_norms");
   expect(g.inner(direction), (G * v).sum({1, 2}), (G_scale * v.abs()).sum({1, 2}), "inner");
   expect(g.inner(h), (G * H).sum({1, 2}), (G_scale * H_scale).sum({1, 2}), "inner of two");
+  const auto [norms, sum] = g.squared_norms_and_sum();
+  expect(norms, G.square().flatten(1).sum(1), G_scale.square().flatten(1).sum(1), "norms of both");
+  expect(sum, G.sum(0), G_scale.sum(0), "sum of both");
   expect(g.gram(h), G.flatten(1).matmul(H.flatten(1).t()),
          G_scale.flatten(1).matmul(H_scale.flatten(1).t()), "gram");
   expect(g.sum(), G.sum(0), G_scale.sum(0), "sum");

@@ -154,10 +154,29 @@ def test_group_norm(examples, groups, channels, positions, dimensions, seed):
 
 
 @over_shapes
-@given(st.integers(1, 4), small, tuples(3, 2, 3), st.integers(1, 3), st.booleans(), seeds)
-def test_instance_norm(examples, channels, positions, dimensions, tracked, seed):
-    layer = getattr(nn, f"InstanceNorm{dimensions}d")(channels, eps=1e-3, affine=True, track_running_stats=tracked).eval()
+@given(st.integers(1, 4), small, tuples(3, 2, 3), st.integers(1, 3), st.booleans(), st.booleans(), seeds)
+def test_instance_norm(examples, channels, positions, dimensions, tracked, train, seed):
+    layer = getattr(nn, f"InstanceNorm{dimensions}d")(channels, eps=1e-3, affine=True, track_running_stats=tracked).train(train)
+    if tracked:
+        layer.running_mean.copy_(normal(seed, channels))
+        layer.running_var.copy_(normal(seed, channels).square() + 0.5)
     assert_exact(problem_of(layer, normal(seed, examples, channels, *positions[:dimensions]), seed))
+
+
+@over_shapes
+@given(st.integers(1, 4), small, tuples(3, 2, 3), st.integers(1, 3), st.sampled_from([0.1, 0.7]), seeds)
+def test_running_statistics_of_instance_norm_move_as_ever(examples, channels, positions, dimensions, momentum, seed):
+    make = getattr(nn, f"InstanceNorm{dimensions}d")
+    layers = (make(channels, momentum=momentum, affine=True, track_running_stats=True) for _ in range(2))
+    plain, recorded = (nn.Sequential(layer).double() for layer in layers)
+    inputs = normal(seed, examples, channels, *positions[:dimensions])
+    wanted = plain(inputs)
+    with gradist.per_example(recorded):
+        found = recorded(inputs)
+        found.square().sum().backward()
+    assert (found - wanted).abs().max() <= 1e-12
+    for name, buffer in plain.named_buffers():
+        assert torch.equal(buffer, recorded.get_buffer(name)), name
 
 
 @over_shapes

@@ -27,7 +27,7 @@ WIDTH = 6
 class Architecture:
     """How a problem is made: model() -> module, data() -> (inputs, targets), loss_fn(outputs, targets) -> [B].
 
-    `fallback` has patterns of the parameters that may be measured one by one; a rule must cover every other one.
+    `fallback` has patterns of the parameters that are measured one by one; a rule covers every other one.
     """
 
     model: Callable[[], nn.Module]
@@ -65,7 +65,7 @@ class Problem:
         """f_i of every example, [B], by the model as it is."""
         return self.loss_fn(apply(self.model, self.inputs), self.targets)
 
-    def may_fall_back(self, name):
+    def falls_back(self, name):
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.fallback)
 
 
@@ -1266,30 +1266,24 @@ ARCHITECTURES = {
     # sequences
     "gpt": Architecture(lambda: GPT(6), text(3, 6), next_token),
     "gpt with masks and weights": Architecture(lambda: GPT(5), masked_text(4, 5), masked_next_token),
-    "gpt with embedded positions": Architecture(lambda: GPT(4, "embedded"), text(4, 4), next_token, ("positions.*",)),
+    "gpt with embedded positions": Architecture(lambda: GPT(4, "embedded"), text(4, 4), next_token),
     "llama": Architecture(Llama, text(3, 5), next_token),
     "encoder": Architecture(lambda: Encoder(batch_first=True), labelled_tokens(4, 5), cross_entropy),
     "encoder, norm first": Architecture(
         lambda: Encoder(batch_first=True, norm_first=True), labelled_tokens(4, 5), cross_entropy
     ),
-    "encoder, sequence first": Architecture(
-        lambda: Encoder(batch_first=False), labelled_tokens(4, 3), cross_entropy, ("encoder.*",)
-    ),
-    "encoder, square": Architecture(
-        lambda: Encoder(batch_first=False), labelled_tokens(4, 4), cross_entropy, ("encoder.*",)
-    ),
+    "encoder, sequence first": Architecture(lambda: Encoder(batch_first=False), labelled_tokens(4, 3), cross_entropy),
+    "encoder, square": Architecture(lambda: Encoder(batch_first=False), labelled_tokens(4, 4), cross_entropy),
     "decoder": Architecture(Translation, paired(3, (4, WIDTH), (5, WIDTH)), cross_entropy),
     "self-attention": Architecture(
         SelfAttention, masked_sequences(4, 5), cross_entropy
     ),
     "self-attention with extra keys": Architecture(
-        lambda: SelfAttention(bias=False, add_bias_kv=True), masked_sequences(3, 3), cross_entropy, ANY
+        lambda: SelfAttention(bias=False, add_bias_kv=True), masked_sequences(3, 3), cross_entropy, ("attention.*",)
     ),
     "cross-attention": Architecture(CrossAttention, paired(3, (4, WIDTH), (5, 4), (5, 3)), cross_entropy),
-    "learned queries": Architecture(
-        lambda: LearnedQueries(3), labelled(3, 4, 4), cross_entropy, ("queries", "norm.*", "project.*")
-    ),
-    "vit": Architecture(ViT, labelled(3, 2, 6, 6), cross_entropy, ("class_token",)),
+    "learned queries": Architecture(lambda: LearnedQueries(3), labelled(3, 4, 4), cross_entropy),
+    "vit": Architecture(ViT, labelled(3, 2, 6, 6), cross_entropy),
     "swin": Architecture(Swin, labelled(3, 1, 8, 8), cross_entropy, ("norm.*", "project_*", "relative")),
     "mixer": Architecture(mixer, labelled(3, 1, 4, 4), cross_entropy),
     "fourier mixing": Architecture(fourier_mixing, labelled(3, 5, 4), cross_entropy),
@@ -1302,18 +1296,18 @@ ARCHITECTURES = {
     ),
     "gru cell": Architecture(gru_cell, labelled(4, 4, 3), cross_entropy, ("layers.0.*",)),
     "recurrent by hand": Architecture(RecurrentByHand, labelled(4, 5, 3), cross_entropy),
-    "stacked steps": Architecture(stacked_steps, labelled(4, 4, 3), cross_entropy, ("layers.1.*",)),
+    "stacked steps": Architecture(stacked_steps, labelled(4, 4, 3), cross_entropy),
     "multiplied scales": Architecture(lambda: several_scales(lambda x, scales: scales.to(x) * x), labelled(4, 4), cross_entropy, ANY),
     "expanded scales": Architecture(
         lambda: several_scales(lambda x, scales: x.expand(4, -1, -1) + scales.to(x)), labelled(4, 4), cross_entropy, ANY
     ),
     "turned in place": Architecture(turned_in_place, labelled(4, 4, 4), cross_entropy, ANY),
-    "prototypes": Architecture(prototypes, labelled(5, 4), cross_entropy, ("prototypes", "layers.0.*")),
+    "prototypes": Architecture(prototypes, labelled(5, 4), cross_entropy, ("prototypes",)),
     "tagger, time first": Architecture(
-        tagger_time_first, lambda: (normal(4, 3, 4), torch.randint(CLASSES, (4, 3))), time_first_cross_entropy, ANY
+        tagger_time_first, lambda: (normal(4, 3, 4), torch.randint(CLASSES, (4, 3))), time_first_cross_entropy, ("layers.0.*",)
     ),
     "tagger, square": Architecture(
-        tagger_time_first, lambda: (normal(4, 4, 4), torch.randint(CLASSES, (4, 4))), time_first_cross_entropy, ANY
+        tagger_time_first, lambda: (normal(4, 4, 4), torch.randint(CLASSES, (4, 4))), time_first_cross_entropy, ("layers.0.*",)
     ),
     "tokens, time first": Architecture(tokens_time_first, labelled_tokens(4, 5), cross_entropy),
     "tokens, time first, twice as many": Architecture(tokens_time_first, labelled_tokens(4, 8), cross_entropy),
@@ -1357,23 +1351,23 @@ ARCHITECTURES = {
     # uses of parameters
     "scale and shift": Architecture(scale_and_shift, labelled(4, 4), cross_entropy),
     "scale and shift of channels": Architecture(scale_and_shift_of_channels, labelled(4, 2, 5, 5), cross_entropy),
-    "arithmetic": Architecture(arithmetic, labelled(4, 4), cross_entropy, ("scale", "shift", "gain", "divisor", "temperature")),
-    "products": Architecture(products, labelled(3, 2, 4, 4), cross_entropy, ANY),
-    "unlike rows": Architecture(unlike_rows, labelled(4, 4, 4), cross_entropy, ("place", "gain", "kind", "common")),
-    "hypernetwork": Architecture(lambda: hypernetwork(5), labelled(5, 4), cross_entropy, ("code", "layers.0.*")),
-    "pruned": Architecture(pruned, labelled(8, 4), cross_entropy, ("2.weight_orig",)),
-    "weight norm": Architecture(weight_normed, labelled(4, 2, 4, 4), cross_entropy, ("*original?",)),
-    "spectral norm": Architecture(spectrally_normed, labelled(8, 4), cross_entropy, ("*original",)),
+    "arithmetic": Architecture(arithmetic, labelled(4, 4), cross_entropy, ("scale", "shift", "gain", "divisor")),
+    "products": Architecture(products, labelled(3, 2, 4, 4), cross_entropy, ("heads",)),
+    "unlike rows": Architecture(unlike_rows, labelled(4, 4, 4), cross_entropy),
+    "hypernetwork": Architecture(lambda: hypernetwork(5), labelled(5, 4), cross_entropy),
+    "pruned": Architecture(pruned, labelled(8, 4), cross_entropy),
+    "weight norm": Architecture(weight_normed, labelled(4, 2, 4, 4), cross_entropy),
+    "spectral norm": Architecture(spectrally_normed, labelled(8, 4), cross_entropy),
     "prelu": Architecture(
         lambda: nn.Sequential(nn.Linear(4, 5), nn.PReLU(), nn.Linear(5, 5), nn.PReLU(5), nn.Linear(5, CLASSES)),
-        labelled(4, 4), cross_entropy, ("1.weight", "3.weight"),
+        labelled(4, 4), cross_entropy,
     ),
     "bilinear": Architecture(bilinear, paired(4, (3,), (4,)), cross_entropy, ("layers.0.*",)),
     "tied layers": Architecture(tied_layers, labelled(4, 4), cross_entropy),
-    "tied autoencoder": Architecture(tied_autoencoder, valued(4, (5,), (5,)), squared_error, ("layers.0.weight",)),
+    "tied autoencoder": Architecture(tied_autoencoder, valued(4, (5,), (5,)), squared_error),
     "used twice": Architecture(used_twice, labelled(4, 4), cross_entropy),
     "convolution used twice": Architecture(convolution_used_twice, labelled(3, 2, 6, 6), cross_entropy),
-    "inside and outside": Architecture(inside_and_outside, labelled(4, 4), cross_entropy, ("layers.0.weight",)),
+    "inside and outside": Architecture(inside_and_outside, labelled(4, 4), cross_entropy),
     "aliased": Architecture(Aliased, labelled(4, 4), cross_entropy),
     "frozen": Architecture(frozen, labelled(4, 4), cross_entropy),
     "low-rank adapter": Architecture(
@@ -1382,9 +1376,9 @@ ARCHITECTURES = {
     ),
     "idle": Architecture(idle, labelled(4, 4), cross_entropy),
     "stopped": Architecture(stopped, labelled(4, 4), cross_entropy),
-    "called directly": Architecture(called_directly, labelled(4, 4), cross_entropy, ANY),
+    "called directly": Architecture(called_directly, labelled(4, 4), cross_entropy),
     "scaled linear": Architecture(
-        lambda: nn.Sequential(ScaledLinear(4, 5), nn.Tanh(), nn.Linear(5, CLASSES)), labelled(5, 4), cross_entropy, ("0.*",)
+        lambda: nn.Sequential(ScaledLinear(4, 5), nn.Tanh(), nn.Linear(5, CLASSES)), labelled(5, 4), cross_entropy
     ),
     "hooked": Architecture(hooked, labelled(4, 4), cross_entropy),
     "own function": Architecture(own_function, labelled(4, 4), cross_entropy, ("scale",)),

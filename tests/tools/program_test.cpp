@@ -358,9 +358,10 @@ TEST_F(ProgramTest, ChecksGradientsOfANetwork) {
     const Outcome outcome =
         program({"check", "--hidden", "8,8", "--examples", "4", "--precision", precision});
     EXPECT_EQ(outcome.status, kDone) << outcome.err;
-    EXPECT_THAT(outcome.out,
-                AllOf(HasSubstr("layer1.weight"), HasSubstr("[8, 64]"), HasSubstr("linear"),
-                      HasSubstr("4 examples"), HasSubstr("ok: every error is rounding")));
+    EXPECT_THAT(outcome.out, AllOf(HasSubstr("layer1.weight"), HasSubstr("[8, 64]"),
+                                   HasSubstr("linear"), HasSubstr("4 examples"),
+                                   HasSubstr("scale: sum"), HasSubstr("every parameter has a rule"),
+                                   HasSubstr("ok: every error is rounding")));
   }
   EXPECT_THAT(program({"check", "--help"}).out,
               AllOf(HasSubstr("--examples"), HasSubstr("--model"), HasSubstr("--label-smoothing"),

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What takes too long for scripts/test.sh: hostile files for the readers of data (libFuzzer's part needs clang), then every
-# :small preset in full, one after the other (an hour or two on two cores), with how long each took. Presets on MNIST and
+# :small preset in full, one after the other (two or three hours), with how long each took. Presets on MNIST and
 # CIFAR-10 need ../shared/data beside the repository. What cannot run is skipped by name.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

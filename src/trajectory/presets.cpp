@@ -572,7 +572,7 @@ std::vector<Experiment> experiments() {
        kCifar100Files,
        "months",
        kSomeCifar10,
-       "~9 min",
+       "~11 min",
        {kApostolov, kApostolovCifar, kBySubset, kResnet101OnCifar100, kBySvrg, k200Epochs,
         "lr = 0.005\ninit = \"metainit\"\nmetainit-steps = 200\n"},
        {kSmallResnet101, kSmallSubset, "metainit-steps = 20\n"}},

@@ -69,23 +69,20 @@ constexpr const char* kHalfDuplicates = "duplicates = \"100,0.5\"\n";
 /// With the drops of the learning rate where the paper has them, at a half and at three quarters.
 constexpr const char* kSmallFaghriCifar = R"(
 data = "cifar10"
-iterations = 400
 log-every = 25
 refresh-every = 100
-lr-drop = [200, 300]
 measure = "subset"
 measure-examples = 1000
 )";
-
+constexpr const char* kSmallResnet8 = R"(
+width = 0.5
+iterations = 400
+lr-drop = [200, 300]
+)";
 constexpr const char* kSmallResnet32 = R"(
-data = "cifar10"
 width = 0.25
 iterations = 200
-log-every = 25
-refresh-every = 100
 lr-drop = [100, 150]
-measure = "subset"
-measure-examples = 1000
 )";
 
 /// Mirrored digits are none, so these stay as they are.
@@ -334,7 +331,7 @@ std::vector<Experiment> experiments() {
        kSomeCifar10,
        "3 min",
        {kFaghriCifar, kResnet8OnCifar10},
-       {kSmallFaghriCifar, "width = 0.5\n"}},
+       {kSmallFaghriCifar, kSmallResnet8}},
       {"faghri-cifar10-label-smoothing",
        "[Faghri20] Fig. 6: CIFAR-10 with smoothed labels",
        kCifar10Files,
@@ -342,7 +339,7 @@ std::vector<Experiment> experiments() {
        kSomeCifar10,
        "4 min",
        {kFaghriCifar, kResnet8OnCifar10, kSmoothed},
-       {kSmallFaghriCifar, "width = 0.5\n"}},
+       {kSmallFaghriCifar, kSmallResnet8}},
       {"faghri-cifar10-corrupt-labels",
        "[Faghri20] Fig. 6: CIFAR-10 with 10 % corrupt labels",
        kCifar10Files,
@@ -350,7 +347,7 @@ std::vector<Experiment> experiments() {
        kSomeCifar10,
        "4 min",
        {kFaghriCifar, kResnet8OnCifar10, kCorrupt},
-       {kSmallFaghriCifar, "width = 0.5\n"}},
+       {kSmallFaghriCifar, kSmallResnet8}},
       {"faghri-cifar10-duplicates",
        "[Faghri20] Fig. 7: duplicates in CIFAR-10 (small: in the digits)",
        kCifar10Files,
@@ -366,7 +363,7 @@ std::vector<Experiment> experiments() {
        kSomeCifar10,
        "~8 min",
        {kFaghriCifar, kResnet32OnCifar100},
-       {kSmallResnet32}},
+       {kSmallFaghriCifar, kSmallResnet32}},
       {"faghri-cifar100-duplicates",
        "[Faghri20] Fig. 7: duplicates in CIFAR-100 (small: in CIFAR-10)",
        kCifar100Files,
@@ -374,7 +371,7 @@ std::vector<Experiment> experiments() {
        kSomeCifar10,
        "~8 min",
        {kFaghriCifar, kResnet32OnCifar100, kHalfDuplicates},
-       {kSmallResnet32}},
+       {kSmallFaghriCifar, kSmallResnet32}},
 
       {"defazio-lenet5",
        "[Defazio19] Figs. 2a, 3: a run of SVRG, LeNet-5 with batch norm",

@@ -251,39 +251,46 @@ class TraceWriter::File {
     return made;
   }
 
-  /// A series of rows along the scales `axis` and `row_axis`; `grows`: rows may become longer.
+  /// A series of arrays along the scale `axis`, with a scale for each of their own axes; `grows`:
+  /// arrays may become larger.
+  template <class Number>
+  Series<Number> arrays_along(hid_t axis, const std::vector<hid_t>& own_axes, Shape array,
+                              hid_t group, const std::string& name, const std::string& long_name,
+                              bool grows = false) {
+    Shape extents{0}, limits{H5S_UNLIMITED}, chunk{array.empty() ? rows_ : 1};
+    for (const auto extent : array) {
+      extents.push_back(extent);
+      limits.push_back(grows ? H5S_UNLIMITED : extent);
+      chunk.push_back(std::clamp<hsize_t>(extent, 1, 1 << 20));
+    }
+    auto dataset = make_.dataset<Number>(group, name, extents, limits, chunk);
+    make_.attribute(dataset, "long_name", long_name);
+    check_(H5DSattach_scale(dataset, axis, 0));
+    for (size_t d = 0; d < own_axes.size(); ++d) {
+      check_(H5DSattach_scale(dataset, own_axes[d], static_cast<unsigned>(d + 1)));
+    }
+    return {std::move(dataset), std::move(array), check_};
+  }
+
+  /// A series of rows along the scales `axis` and `row_axis`.
   template <class Number>
   Series<Number> table_along(hid_t axis, hid_t row_axis, int64_t width, hid_t group,
                              const std::string& name, const std::string& long_name,
                              bool grows = false) {
-    const auto columns = static_cast<hsize_t>(width);
-    const hsize_t chunk = std::clamp<hsize_t>(columns, 1, 1 << 20);
-    auto dataset = make_.dataset<Number>(
-        group, name, {0, columns}, {H5S_UNLIMITED, grows ? H5S_UNLIMITED : columns}, {1, chunk});
-    make_.attribute(dataset, "long_name", long_name);
-    check_(H5DSattach_scale(dataset, axis, 0));
-    check_(H5DSattach_scale(dataset, row_axis, 1));
-    return {std::move(dataset), {columns}, check_};
+    return arrays_along<Number>(axis, {row_axis}, {static_cast<hsize_t>(width)}, group, name,
+                                long_name, grows);
   }
 
-  /// A series of arrays of a parameter's shape along the scale `axis`; their own axes have scales
-  /// beside the series.
-  Series<double> arrays_along(hid_t axis, const std::vector<int64_t>& shape, hid_t group,
-                              const std::string& name, const std::string& long_name) {
-    Shape extents(shape.begin(), shape.end());
-    Shape now = extents, limits = extents, chunk = extents;
-    now.insert(now.begin(), 0);
-    limits.insert(limits.begin(), H5S_UNLIMITED);
-    chunk.insert(chunk.begin(), shape.empty() ? rows_ : 1);
-    auto dataset = make_.dataset<double>(group, name, now, limits, chunk);
-    make_.attribute(dataset, "long_name", long_name);
-    check_(H5DSattach_scale(dataset, axis, 0));
+  /// A series of arrays of a parameter's shape, their scales beside them.
+  Series<double> parameters_along(hid_t axis, const std::vector<int64_t>& shape, hid_t group,
+                                  const std::string& name, const std::string& long_name) {
+    std::vector<Hdf5Handle> scales;
     for (size_t d = 0; d < shape.size(); ++d) {
-      const auto scale =
-          make_.scale(group, "axis_" + std::to_string(d), counting<int64_t>(shape[d]));
-      check_(H5DSattach_scale(dataset, scale, static_cast<unsigned>(d + 1)));
+      scales.push_back(
+          make_.scale(group, "axis_" + std::to_string(d), counting<int64_t>(shape[d])));
     }
-    return {std::move(dataset), std::move(extents), check_};
+    return arrays_along<double>(axis, {scales.begin(), scales.end()}, {shape.begin(), shape.end()},
+                                group, name, long_name);
   }
 
   Series<int64_t> iteration_scale(hid_t group, const std::string& long_name) {
@@ -346,7 +353,7 @@ class TraceWriter::File {
     for (size_t l = 0; l < info.parameter_names.size(); ++l) {
       const auto layer = make_.group(layers, info.parameter_names[l]);
       full_gradient_.push_back(
-          arrays_along(axis, info.parameter_shapes[l], layer, "full_gradient", "g"));
+          parameters_along(axis, info.parameter_shapes[l], layer, "full_gradient", "g"));
     }
   }
 
@@ -378,8 +385,8 @@ class TraceWriter::File {
       made.layers.push_back(series_along<double>(axis, layer, "average_variance",
                                                  "tr Cov of this parameter / its size"));
       if (info.options.per_coordinate) {
-        made.variance.push_back(arrays_along(axis, info.parameter_shapes[l], layer, "variance",
-                                             "Var of each coordinate of the estimate"));
+        made.variance.push_back(parameters_along(axis, info.parameter_shapes[l], layer, "variance",
+                                                 "Var of each coordinate of the estimate"));
       }
     }
     return made;

@@ -448,7 +448,6 @@ class _Setting:
     chunk: int
     format: torch.memory_format = torch.contiguous_format
 
-
     @property
     def way(self) -> str:
         """As `choices` keeps it."""
@@ -487,8 +486,9 @@ def _description(source: ModelSource, shapes: tuple[Any, ...], limit: int, chunk
     """The same in every process for the same kind of model."""
     kind = f"{type(source.model).__name__} {zlib.crc32(repr(source.model).encode()):08x}"
     data = " ".join(f"{list(sizes)} {str(dtype).removeprefix('torch.')}" for *sizes, dtype in shapes)
-    bounds = f", chunks up to {limit}" if limit < source.examples and not chunk else ""
-    return f"pass: {kind}, {data}{bounds}{f', chunks of {chunk}' if chunk else ''}, {torch.get_num_threads()} threads"
+    bound = f", chunks up to {limit}" if limit < source.examples else ""
+    size = f", chunks of {chunk}" if chunk else ""
+    return f"pass: {kind}, {data}{bound}{size}, {torch.get_num_threads()} threads"
 
 
 def _tried(source: ModelSource, limit: int, chunk: int) -> _Setting:

@@ -311,7 +311,7 @@ def available(trace: Trace) -> list[str]:
         "cluster-variance": bool(trace.layers) and bool(_cluster_scatter(trace)),
         "squared-norms": _any_finite(trace.gradients, "squared_norm_quantiles"),
         "variance-ratio": any(_any_finite(trace[name], "variance_ratio") for name in trace.estimators),
-        "coordinates": bool(trace.full_gradient) and len(trace.iterations) > 0,
+        "coordinates": trace.config.get("per_coordinate", False) and len(trace.iterations) > 0,
         "drift": _any_finite(trace.drift, "distance"),
         "metainit": trace.metainit is not None and _any_finite(trace.metainit, "quotient"),
     }

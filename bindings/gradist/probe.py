@@ -99,7 +99,7 @@ class ModelSource:
             tape = _core.Tape(examples=len(indices))
             with recorded(self.layers, tape):
                 losses = self.losses(indices)
-            batch = tape.backward(losses, self.parameters, lambda i: self.losses(indices[i : i + 1])[0])
+            batch = tape.backward(losses, self.parameters, lambda i: self._loss_again(indices[i : i + 1]))
         self.coverage = dict(zip(self.parameter_names, batch.methods, strict=True))
         return batch
 
@@ -121,12 +121,12 @@ class ModelSource:
                 tape = new_tape()
                 with recorded(self.layers, tape):
                     losses = self._losses(inputs, targets, end - begin)
-            return tape.backward_reduced(losses, self.parameters, lambda i: self._loss_again(begin + i))
+            return tape.backward_reduced(losses, self.parameters, lambda i: self._loss_again(torch.tensor([begin + i])))
 
-    def _loss_again(self, example: int) -> Tensor:
-        """f_i of a second run of the model, which must see what the first one saw."""
+    def _loss_again(self, index: Tensor) -> Tensor:
+        """f_i for the example `index` [1] by a second run of the model, which must see what the first one saw."""
         refuse_random(self.layers)
-        return self.losses(torch.tensor([example]))[0]
+        return self.losses(index)[0]
 
     def bytes_an_example(self) -> int:
         """Memory of one example's factors in a pass, with the copies the pass makes of them."""
@@ -200,15 +200,17 @@ def _read(dataset: Dataset[Any]) -> tuple[Any, Any]:
 
 def refuse_coupled(layers: Layers) -> None:
     """Refuses a model with a layer that mixes the examples of a batch."""
-    for name, layer in layers.named:
-        if reason := _coupled(layer):
-            raise ValueError(f"layer {name or 'model'!r} ({type(layer).__name__}) {reason}; {_ways_out(_is_other_in_eval(layer))}")
+    _refuse(layers, _coupled)
 
 
 def refuse_random(layers: Layers) -> None:
     """Refuses a model with a layer that is random, so that no second run sees the same."""
+    _refuse(layers, is_random)
+
+
+def _refuse(layers: Layers, reason_of: Callable[[nn.Module], str]) -> None:
     for name, layer in layers.named:
-        if reason := is_random(layer):
+        if reason := reason_of(layer):
             raise ValueError(f"layer {name or 'model'!r} ({type(layer).__name__}) {reason}; {_ways_out(_is_other_in_eval(layer))}")
 
 
@@ -254,7 +256,6 @@ def _is_other_in_eval(layer: nn.Module) -> bool:
     """Whether eval mode makes a layer that is coupled or random one that is not."""
     without_statistics = isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is None
     return layer.training and not without_statistics and not isinstance(layer, nn.Embedding | nn.EmbeddingBag)
-
 
 
 def _coupled(layer: nn.Module) -> str:

@@ -141,8 +141,7 @@ class EstimatorSeries(_Group):
     @property
     def layers(self) -> dict[str, Array]:
         """The average variance of each parameter, {name: [T]}."""
-        layers = f"{self._group}/layers"
-        return {name: self._trace._read(f"{layers}/{name}/average_variance") for name in self._trace._groups(layers)}
+        return self._trace._arrays(f"{self._group}/layers", "average_variance")
 
     @property
     def coordinate_variance(self) -> dict[str, Array]:

@@ -13,6 +13,7 @@ model = "mlp"
 iterations = 2000
 log-every = 10
 refresh-every = 500
+per-coordinate = true
 seed = 1
 """
 REFRESH_EVERY = 500

@@ -1,6 +1,5 @@
 """HDF5 files, folders of images, and data that stay in their files."""
 
-import os
 import subprocess
 import sys
 
@@ -8,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from fresh_process import in_a_fresh_process
 from PIL import Image
 
 import gradist
@@ -348,16 +348,12 @@ def test_streamed_data_must_be_plain(tmp_path):
     assert "stream = yes, must be no for data = digits, which is always in memory" in refusal(stream=True)
 
 
-# The kernel's own high-water mark of this process (getrusage would count its parent's too), in kB.
 MEASURE_A_RUN = """
-import re, sys
 import gradist
-def memory(name):
-    return int(re.search(name + r":\\s+(\\d+)", open("/proc/self/status").read())[1])
-before = memory("VmHWM")
+before = peak()
 options = dict(data=sys.argv[3], data_dir=sys.argv[1], stream=sys.argv[2] == "yes", model="logistic", iterations=2, log_every=2)
 gradist.run(**options, estimator=["sg-b"], measure="subset", threads=1, max_memory="64M", progress=False).close()
-print((memory("VmHWM") - before) * 1024)
+print(peak() - before)
 """
 
 
@@ -395,26 +391,18 @@ LARGE = {"cifar10": write_large_cifar, "csv": write_large_csv, "libsvm": write_l
 def test_streamed_data_need_no_memory_of_their_size(data, write, tmp_path):
     size = write(tmp_path)
 
-    def grown(stream):
-        words = [sys.executable, "-c", MEASURE_A_RUN, str(tmp_path), stream, data]
-        outcome = subprocess.run(words, capture_output=True, text=True, env=os.environ, check=True)
-        return int(outcome.stdout)
-
-    in_memory, streamed = grown("no"), grown("yes")
+    in_memory, streamed = (in_a_fresh_process(MEASURE_A_RUN, tmp_path, stream, data) for stream in ("no", "yes"))
     assert in_memory > size
     # Chunks of 1,024 examples as floats and as they are in the file, the factors of one chunk, and what torch itself takes.
     assert streamed < in_memory - 0.7 * size
 
 
 MEASURE_WIDE_ROWS = """
-import re, sys
 import gradist
-def memory():
-    return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
-before = memory()
+before = peak()
 options = dict(data="libsvm", data_dir=sys.argv[1], model="logistic", iterations=1, log_every=1, batch_size=8, threads=1)
 gradist.run(**options, estimator=[sys.argv[2]], progress=False).close()
-print((memory() - before) * 1024)
+print(peak() - before)
 """
 
 
@@ -430,7 +418,5 @@ def wide_rows(tmp_path_factory):
 
 @pytest.mark.parametrize("estimator", ["sg-b", "svrg", "gc", "gc-descent", "gc-importance", "sg-importance"])
 def test_wide_sparse_rows_are_nowhere_made_dense(estimator, wide_rows):
-    words = [sys.executable, "-c", MEASURE_WIDE_ROWS, str(wide_rows), estimator]
-    outcome = subprocess.run(words, capture_output=True, text=True, env=os.environ, check=True)
     gradients = 1000 * 200_000 * 4  # bytes of all of them, formed; eight dense centers in float64 are 13 MB
-    assert int(outcome.stdout) < gradients / 4
+    assert in_a_fresh_process(MEASURE_WIDE_ROWS, wide_rows, estimator) < gradients / 4

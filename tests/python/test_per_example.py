@@ -2,11 +2,8 @@
 
 import dataclasses
 import functools
-import json
 import operator
 import re
-import subprocess
-import sys
 import tomllib
 import types
 
@@ -14,6 +11,7 @@ import one_by_one
 import pytest
 import torch
 import zoo
+from fresh_process import in_a_fresh_process
 from torch import nn
 
 import gradist
@@ -422,14 +420,6 @@ def test_a_sketch_is_one_linear_map_of_an_example_alone(name):
 # ---- memory
 
 
-def in_a_fresh_process(program, *arguments):
-    """What the program prints, as JSON."""
-    command = [sys.executable, "-c", program, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 def table_of_choices(path, table):
     """The path, for a call to use, of a file with this table."""
     path.write_text("[choices]\n" + "".join(f"'{layer}' = '{way}'\n" for layer, way in table.items()))
@@ -439,13 +429,10 @@ def table_of_choices(path, table):
 ROOM = 32 * 2**20  # bytes that an allocator and code that is loaded late may take
 
 LONG = """
-import json, re, sys
 import torch
 from torch import nn
 import gradist
 
-# getrusage would count what the process had before it ran this program: the tests' memory.
-peak = lambda: 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
 torch.set_num_threads(1)
 positions, width, table = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 if table:
@@ -483,13 +470,10 @@ def test_long_sequences_need_no_memory_that_is_quadratic_in_them(way, tmp_path):
 
 
 CHUNKS = """
-import json, re, sys
 import torch
 from torch import nn
 import gradist
 
-# getrusage would count what the process had before it ran this program: the tests' memory.
-peak = lambda: 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
 max_bytes = int(sys.argv[1])
 model = nn.Sequential(nn.Linear(16, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 8))
 loss_fn = lambda outputs, targets: (outputs - targets).square().flatten(1).sum(dim=1)
@@ -516,7 +500,6 @@ def test_max_bytes_bounds_the_factors_of_a_chunk():
 
 
 CHOOSING = """
-import json, sys
 import torch
 from torch import nn
 import gradist

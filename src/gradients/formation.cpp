@@ -22,15 +22,15 @@ double padded(int64_t value, int64_t multiple) {
 }  // namespace
 
 template <>
-void form(const Formation<float>& formation, int64_t begin, int64_t end,
+void form(const Formation<float>& formation, int64_t begin, int64_t end, FormationPart part,
           const FormationResult<float>& result) {
-  kernels().form_float(formation, begin, end, result);
+  kernels().form_float(formation, begin, end, part, result);
 }
 
 template <>
-void form(const Formation<double>& formation, int64_t begin, int64_t end,
+void form(const Formation<double>& formation, int64_t begin, int64_t end, FormationPart part,
           const FormationResult<double>& result) {
-  kernels().form_double(formation, begin, end, result);
+  kernels().form_double(formation, begin, end, part, result);
 }
 
 template <>

@@ -22,8 +22,8 @@ struct FormationSide {
 ///
 /// for kernels of `kernel_rows` x `kernel_columns` positions (u, v): the weight of a convolution;
 /// and with a 1 x 1 kernel, S columns and one row, of a linear layer over S positions. Sums over
-/// positions in blocks, so that the error does not grow with their number. One example after the
-/// other: threads take different examples.
+/// positions in blocks, so that the error does not grow with their number. Threads take different
+/// examples, or different parts of the columns (u, v, c).
 template <typename Scalar>
 struct Formation {
   FormationSide<Scalar> backprops;  ///< d: channels O, rows and columns of the output
@@ -36,9 +36,14 @@ struct Formation {
   }
 };
 
-/// Examples [begin, end): squared_norms[i] = ||g_i||^2; `sum` [O, kernel_rows, kernel_columns, C]
-/// += sum_i g_i where it is not null; `formed` [end - begin, ... as sum] = g_i where it is not
-/// null.
+/// One of `count` ranges of the columns.
+struct FormationPart {
+  int64_t index = 0, count = 1;
+};
+
+/// Examples [begin, end), the columns of a part: squared_norms[i] = ||g_i||^2, `sum` [O, C,
+/// kernel_rows, kernel_columns] = sum_i g_i, `formed` [end - begin, O, kernel_rows, kernel_columns,
+/// C] = g_i, each where it is not null.
 template <typename Scalar>
 struct FormationResult {
   double* squared_norms = nullptr;
@@ -47,7 +52,7 @@ struct FormationResult {
 };
 
 template <typename Scalar>
-void form(const Formation<Scalar>& formation, int64_t begin, int64_t end,
+void form(const Formation<Scalar>& formation, int64_t begin, int64_t end, FormationPart part,
           const FormationResult<Scalar>& result);
 
 /// Multiply-adds that `form` runs for an example, unused vector lanes included.
@@ -103,8 +108,10 @@ PositionTile position_tile();
 
 /// The kernels of one instruction set.
 struct FormationKernels {
-  void (*form_float)(const Formation<float>&, int64_t, int64_t, const FormationResult<float>&);
-  void (*form_double)(const Formation<double>&, int64_t, int64_t, const FormationResult<double>&);
+  void (*form_float)(const Formation<float>&, int64_t, int64_t, FormationPart,
+                     const FormationResult<float>&);
+  void (*form_double)(const Formation<double>&, int64_t, int64_t, FormationPart,
+                      const FormationResult<double>&);
   void (*positions_float)(const PositionFormation<float>&, const CoordinateRange&,
                           const PositionResult<float>&);
   void (*positions_double)(const PositionFormation<double>&, const CoordinateRange&,

@@ -38,6 +38,42 @@ struct Vector {
   static void store(Scalar* to, Type value) { *reinterpret_cast<Unaligned*>(to) = value; }
 };
 
+/// total[r][b] += row[r] x[b]. The first kReadAgain numbers of the row are read anew for every x:
+/// AVX-512 multiplies by a number where it lies in memory, so that reading it again is no
+/// instruction of its own; as many as the units that read have time for. The compiler is kept from
+/// noticing that it is the same number.
+template <size_t kReadAgain, typename Scalar, typename V, size_t kRows, size_t kBlocks>
+[[gnu::always_inline]] inline void add_products(const Scalar* row, const V (&x)[kBlocks],
+                                                V (&total)[kRows][kBlocks]) {
+#pragma GCC unroll 16
+  for (size_t r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (size_t b = 0; b < kBlocks; ++b) {
+      const auto* from = row;
+      if (sizeof(V) == 64 && b > 0 && r < kReadAgain) {
+        asm("" : "+r"(from));
+      }
+      total[r][b] += from[r] * x[b];
+    }
+  }
+}
+
+/// Calls `work` for 0 to `count`: two at a time, so that the loop itself takes half as many
+/// instructions, where there are registers enough.
+template <typename Work>
+[[gnu::always_inline]] inline void in_steps(int64_t count, const Work& work) {
+  int64_t step = 0;
+  if (GRADIST_VECTOR_BYTES == 64) {
+    for (; step + 2 <= count; step += 2) {
+      work(step);
+      work(step + 1);
+    }
+  }
+  for (; step < count; ++step) {
+    work(step);
+  }
+}
+
 /// Memory aligned to a cache line, zeroed unless told otherwise.
 template <typename Scalar>
 class Buffer {
@@ -161,13 +197,22 @@ struct ColumnBlock {
   int64_t offset, width, column;
 };
 
+/// Bytes of backprops and inputs that a group of examples may take, so that they stay in L2, and
+/// most examples of one.
+constexpr int64_t kGroupBytes = int64_t{1} << 19;
+constexpr int64_t kMostInGroup = 16;
+
+/// Sums up to this many bytes stay in L2 by themselves: no need of groups.
+constexpr int64_t kSmallSumBytes = int64_t{1} << 18;
+
 template <typename Scalar>
 class Former {
   using V = typename Vector<Scalar>::Type;
+  using Squares = typename Vector<Scalar>::Doubles;
   static constexpr int64_t kLanes = Vector<Scalar>::kLanes;
 
  public:
-  explicit Former(const Formation<Scalar>& formation)
+  Former(const Formation<Scalar>& formation, FormationPart part)
       : f_(formation),
         positions_(f_.backprops.rows * f_.backprops.columns),
         tiles_((f_.backprops.channels + kTileRows - 1) / kTileRows),
@@ -175,42 +220,41 @@ class Former {
         padded_rows_(f_.input.rows + 2 * f_.padding[0]),
         channels_(f_.input.channels),
         columns_(f_.kernel_rows * f_.kernel_columns * channels_),
-        backprops_(tiles_ * positions_ * kTileRows),
-        input_(padded_rows_ * padded_columns_ * channels_ + kTileBlocks * kLanes) {
-    make_blocks();
-  }
+        blocks_(make_blocks(part)),
+        backprops_numbers_(tiles_ * positions_ * kTileRows),
+        input_numbers_(padded_rows_ * padded_columns_ * channels_ + kTileBlocks * kLanes),
+        group_(group_size()),
+        backprops_(group_ * backprops_numbers_),
+        input_(group_ * input_numbers_) {}
 
+  /// A group of examples at a time: while their part of a tile's sum is added, it stays in L1.
   void run(int64_t begin, int64_t end, const FormationResult<Scalar>& result) {
-    const auto blocks = static_cast<int64_t>(blocks_.size());
-    Buffer<Scalar> sum(tiles_ * kTileRows * blocks * kLanes);
-    for (int64_t i = begin; i < end; ++i) {
-      read(i);
-      double squares = 0;
+    const Buffer<Scalar> blocked_sum(result.sum == nullptr ? 0 : sum_numbers());
+    auto* sum = result.sum == nullptr ? nullptr : blocked_sum.get();
+    for (auto i = begin; i < end; i += group_) {
+      const auto count = std::min(group_, end - i);
       auto* formed =
           result.formed == nullptr ? nullptr : result.formed + (i - begin) * f_.coordinates();
-      for (int64_t first = 0; first < blocks; first += kTileBlocks) {
-        switch (std::min<int64_t>(kTileBlocks, blocks - first)) {
-          case 1:
-            squares += column_tile<1>(first, sum.get(), formed);
-            break;
-          case 2:
-            squares += column_tile<2>(first, sum.get(), formed);
-            break;
-          default:
-            squares += column_tile<3>(first, sum.get(), formed);
-        }
+      for (int64_t g = 0; g < count; ++g) {
+        read(i + g, g);
+        squares_[static_cast<size_t>(g)] = Squares{};
       }
-      if (result.squared_norms != nullptr) {
-        result.squared_norms[i] = squares;
+      form_group(count, sum, formed);
+      for (int64_t g = 0; g < count && result.squared_norms != nullptr; ++g) {
+        result.squared_norms[i + g] = 0;
+        for (int64_t l = 0; l < kLanes; ++l) {
+          result.squared_norms[i + g] += squares_[static_cast<size_t>(g)][l];
+        }
       }
     }
     if (result.sum != nullptr) {
-      add_sum(sum.get(), result.sum);
+      store_sum(sum, result.sum);
     }
   }
 
  private:
-  void make_blocks() {
+  std::vector<ColumnBlock> make_blocks(FormationPart part) const {
+    std::vector<ColumnBlock> blocks;
     // Inputs of neighbouring kernel columns lie side by side, unless dilated.
     const bool joined = f_.dilation[1] == 1;
     const auto width = joined ? f_.kernel_columns * channels_ : channels_;
@@ -219,24 +263,46 @@ class Former {
         const auto start = (u * f_.dilation[0] * padded_columns_ + v * f_.dilation[1]) * channels_;
         const auto column = (u * f_.kernel_columns + v) * channels_;
         for (int64_t c = 0; c < width; c += kLanes) {
-          blocks_.push_back({start + c, std::min(kLanes, width - c), column + c});
+          blocks.push_back({start + c, std::min(kLanes, width - c), column + c});
         }
       }
     }
+    const auto count = static_cast<int64_t>(blocks.size());
+    const auto tiles = (count + kTileBlocks - 1) / kTileBlocks;
+    const auto begin = [&](int64_t of) {
+      return blocks.begin() + std::min(of * tiles / part.count * kTileBlocks, count);
+    };
+    return {begin(part.index), begin(part.index + 1)};
+  }
+
+  /// [block of columns][tile of outputs][kTileRows][kLanes].
+  int64_t sum_numbers() const {
+    return static_cast<int64_t>(blocks_.size()) * tiles_ * kTileRows * kLanes;
+  }
+
+  int64_t group_size() const {
+    constexpr auto kBytes = static_cast<int64_t>(sizeof(Scalar));
+    if (sum_numbers() * kBytes <= kSmallSumBytes) {
+      return 1;
+    }
+    return std::clamp<int64_t>(kGroupBytes / (kBytes * (backprops_numbers_ + input_numbers_)), 1,
+                               kMostInGroup);
   }
 
   /// Brings an example's backprops into tiles of outputs [tile][position][kTileRows] and its inputs
-  /// into a padded plane [row][column][channel].
-  void read(int64_t example) {
+  /// into a padded plane [row][column][channel], as number `g` of its group.
+  void read(int64_t example, int64_t g) {
     const auto& d = f_.backprops;
+    auto* backprops = backprops_.get() + g * backprops_numbers_;
     for (int64_t t = 0; t < tiles_; ++t) {
       gather_channels(d, d.data + example * d.example, t * kTileRows,
-                      backprops_.get() + t * positions_ * kTileRows,
+                      backprops + t * positions_ * kTileRows,
                       {d.columns, kTileRows, d.columns * kTileRows});
     }
     const auto& x = f_.input;
     const auto* from = x.data + example * x.example;
-    auto* origin = input_.get() + (f_.padding[0] * padded_columns_ + f_.padding[1]) * channels_;
+    auto* origin = input_.get() + g * input_numbers_ +
+                   (f_.padding[0] * padded_columns_ + f_.padding[1]) * channels_;
     if (x.channel == 1 && x.column == channels_) {
       for (int64_t h = 0; h < x.rows; ++h) {
         std::memcpy(origin + h * padded_columns_ * channels_, from + h * x.row,
@@ -249,128 +315,182 @@ class Former {
     }
   }
 
-  /// kBlocks registers of columns, all outputs; returns the sum of squares.
-  template <int kBlocks>
-  double column_tile(int64_t first, Scalar* sum, Scalar* formed) {
-    double squares = 0;
-    for (int64_t t = 0; t < tiles_; ++t) {
-      V tile[kTileRows][kBlocks];
-      products<kBlocks>(first, backprops_.get() + t * positions_ * kTileRows, tile);
-      V square{};
-      for (int b = 0; b < kBlocks; ++b) {
-        const auto& block = blocks_[static_cast<size_t>(first + b)];
-        const bool whole = block.width == kLanes;
-        for (int64_t r = 0; r < kTileRows; ++r) {
-          V value = tile[r][b];
-          if (!whole) {
-            for (int64_t l = block.width; l < kLanes; ++l) {
-              value[l] = 0;
-            }
-          }
-          square += value * value;
-          auto* total = sum + (((first + b) * tiles_ + t) * kTileRows + r) * kLanes;
-          Vector<Scalar>::store(total, Vector<Scalar>::load(total) + value);
-          if (formed != nullptr && t * kTileRows + r < f_.backprops.channels) {
-            auto* to = formed + (t * kTileRows + r) * columns_ + block.column;
-            if (whole) {
-              Vector<Scalar>::store(to, value);
-            } else {
-              std::memcpy(to, &value, static_cast<size_t>(block.width) * sizeof(Scalar));
-            }
-          }
-        }
-      }
-      for (int64_t l = 0; l < kLanes; ++l) {
-        squares += static_cast<double>(square[l]);
+  void form_group(int64_t count, Scalar* sum, Scalar* formed) {
+    const auto blocks = static_cast<int64_t>(blocks_.size());
+    for (int64_t first = 0; first < blocks; first += kTileBlocks) {
+      switch (std::min<int64_t>(kTileBlocks, blocks - first)) {
+        case 1:
+          form_columns<1>(first, count, sum, formed);
+          break;
+        case 2:
+          form_columns<2>(first, count, sum, formed);
+          break;
+        default:
+          form_columns<3>(first, count, sum, formed);
       }
     }
-    return squares;
+  }
+
+  /// kBlocks registers of columns, all outputs.
+  template <int kBlocks>
+  void form_columns(int64_t first, int64_t count, Scalar* sum, Scalar* formed) {
+    for (int64_t t = 0; t < tiles_; ++t) {
+      for (int64_t g = 0; g < count; ++g) {
+        V tile[kTileRows][kBlocks];
+        products<kBlocks>(first,
+                          backprops_.get() + g * backprops_numbers_ + t * positions_ * kTileRows,
+                          input_.get() + g * input_numbers_, tile);
+        V square{};
+        for (int b = 0; b < kBlocks; ++b) {
+          auto* to =
+              sum == nullptr ? nullptr : sum + ((first + b) * tiles_ + t) * kTileRows * kLanes;
+          square += add_block<kBlocks>(tile, b, blocks_[static_cast<size_t>(first + b)].width, to);
+        }
+        squares_[static_cast<size_t>(g)] += __builtin_convertvector(square, Squares);
+        if (formed != nullptr) {
+          store<kBlocks>(tile, t * kTileRows, first, formed + g * f_.coordinates());
+        }
+      }
+    }
+  }
+
+  /// Adds a block of columns to its sum, unless that is null; returns its squares. Lanes beyond
+  /// `width` are set to 0.
+  template <int kBlocks>
+  [[gnu::always_inline]] static V add_block(V (&tile)[kTileRows][kBlocks], int b, int64_t width,
+                                            Scalar* sum) {
+    if (width < kLanes) {
+      for (int64_t r = 0; r < kTileRows; ++r) {
+        for (int64_t l = width; l < kLanes; ++l) {
+          tile[r][b][l] = 0;
+        }
+      }
+    }
+    V square{};
+#pragma GCC unroll 8
+    for (int64_t r = 0; r < kTileRows; ++r) {
+      square += tile[r][b] * tile[r][b];
+      if (sum != nullptr) {
+        auto* to = sum + r * kLanes;
+        Vector<Scalar>::store(to, Vector<Scalar>::load(to) + tile[r][b]);
+      }
+    }
+    return square;
+  }
+
+  /// Keeps the rows of a tile that begins with this output.
+  template <int kBlocks>
+  void store(const V (&tile)[kTileRows][kBlocks], int64_t output, int64_t first, Scalar* formed) {
+    const auto rows = std::min(kTileRows, f_.backprops.channels - output);
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int b = 0; b < kBlocks; ++b) {
+        const auto& block = blocks_[static_cast<size_t>(first + b)];
+        std::memcpy(formed + (output + r) * columns_ + block.column, &tile[r][b],
+                    static_cast<size_t>(block.width) * sizeof(Scalar));
+      }
+    }
   }
 
   /// The sums over positions of one tile.
   template <int kBlocks>
-  void products(int64_t first, const Scalar* backprops, V (&tile)[kTileRows][kBlocks]) {
+  [[gnu::always_inline]] void products(int64_t first, const Scalar* backprops, const Scalar* input,
+                                       V (&tile)[kTileRows][kBlocks]) const {
     const auto& d = f_.backprops;
     const auto row_step = f_.stride[0] * padded_columns_ * channels_;
     const auto column_step = f_.stride[1] * channels_;
     const auto columns_at_once = std::min(d.columns, kBlockedPositions);
-    const auto rows_at_once = std::max<int64_t>(1, kBlockedPositions / d.columns);
-    bool started = false;
-    for (int64_t h0 = 0; h0 < d.rows; h0 += rows_at_once) {
-      for (int64_t w0 = 0; w0 < d.columns; w0 += columns_at_once) {
-        const auto rows = std::min(rows_at_once, d.rows - h0);
-        const auto columns = std::min(columns_at_once, d.columns - w0);
-        const Scalar* inputs[kBlocks];
-        for (int b = 0; b < kBlocks; ++b) {
-          inputs[b] = input_.get() + blocks_[static_cast<size_t>(first + b)].offset +
-                      h0 * row_step + w0 * column_step;
-        }
-        V part[kTileRows][kBlocks] = {};
-        block_of_positions<kBlocks>(backprops + (h0 * d.columns + w0) * kTileRows, d.columns,
-                                    inputs, rows, columns, row_step, column_step, part);
+    const auto rows_at_once =
+        std::max<int64_t>(1, kBlockedPositions / std::max<int64_t>(1, d.columns));
+    const Scalar* inputs[kBlocks];
+    for (int b = 0; b < kBlocks; ++b) {
+      inputs[b] = input + blocks_[static_cast<size_t>(first + b)].offset;
+    }
+    if (d.rows <= rows_at_once && d.columns <= columns_at_once) {
+      block_of_positions<kBlocks>(backprops, d.columns, inputs, 0, d.rows, d.columns, row_step,
+                                  column_step, tile);
+      return;
+    }
+    std::memset(&tile, 0, sizeof tile);
+    for (int64_t h = 0; h < d.rows; h += rows_at_once) {
+      for (int64_t w = 0; w < d.columns; w += columns_at_once) {
+        V part[kTileRows][kBlocks];
+        block_of_positions<kBlocks>(
+            backprops + (h * d.columns + w) * kTileRows, d.columns, inputs,
+            h * row_step + w * column_step, std::min(rows_at_once, d.rows - h),
+            std::min(columns_at_once, d.columns - w), row_step, column_step, part);
         for (int64_t r = 0; r < kTileRows; ++r) {
           for (int b = 0; b < kBlocks; ++b) {
-            tile[r][b] = started ? tile[r][b] + part[r][b] : part[r][b];
+            tile[r][b] += part[r][b];
           }
         }
-        started = true;
       }
-    }
-    if (!started) {
-      std::memset(tile, 0, sizeof tile);
     }
   }
 
+  /// Of `rows` x `columns` positions, whose inputs start at `at`.
   template <int kBlocks>
-  static void block_of_positions(const Scalar* backprops, int64_t all_columns,
-                                 const Scalar* const (&inputs)[kBlocks], int64_t rows,
-                                 int64_t columns, int64_t row_step, int64_t column_step,
-                                 V (&tile)[kTileRows][kBlocks]) {
+  [[gnu::always_inline]] static void block_of_positions(const Scalar* backprops,
+                                                        int64_t all_columns,
+                                                        const Scalar* const (&inputs)[kBlocks],
+                                                        int64_t at, int64_t rows, int64_t columns,
+                                                        int64_t row_step, int64_t column_step,
+                                                        V (&tile)[kTileRows][kBlocks]) {
     V total[kTileRows][kBlocks] = {};
     for (int64_t h = 0; h < rows; ++h) {
       const auto* d = backprops + h * all_columns * kTileRows;
-      int64_t at = h * row_step;
-      for (int64_t w = 0; w < columns; ++w, d += kTileRows, at += column_step) {
-        V x[kBlocks];
-#pragma GCC unroll 4
-        for (int b = 0; b < kBlocks; ++b) {
-          x[b] = Vector<Scalar>::load(inputs[b] + at);
-        }
-#pragma GCC unroll 8
-        for (int64_t r = 0; r < kTileRows; ++r) {
-#pragma GCC unroll 4
-          for (int b = 0; b < kBlocks; ++b) {
-            total[r][b] += d[r] * x[b];
-          }
-        }
-      }
+      int64_t here = at + h * row_step;
+      const auto add = [&](int64_t w) __attribute__((always_inline)) {
+        add_position<kBlocks>(d + w * kTileRows, inputs, here, total);
+        here += column_step;
+      };
+      in_steps(columns, add);
     }
     std::memcpy(&tile, &total, sizeof total);
   }
 
-  void add_sum(const Scalar* blocked, Scalar* sum) const {
-    for (size_t b = 0; b < blocks_.size(); ++b) {
-      const auto& block = blocks_[b];
-      for (int64_t o = 0; o < f_.backprops.channels; ++o) {
-        const auto* from = blocked + (static_cast<int64_t>(b) * tiles_ * kTileRows + o) * kLanes;
-        auto* to = sum + o * columns_ + block.column;
+  template <int kBlocks>
+  [[gnu::always_inline]] static void add_position(const Scalar* d,
+                                                  const Scalar* const (&inputs)[kBlocks],
+                                                  int64_t at, V (&total)[kTileRows][kBlocks]) {
+    V x[kBlocks];
+#pragma GCC unroll 4
+    for (int b = 0; b < kBlocks; ++b) {
+      x[b] = Vector<Scalar>::load(inputs[b] + at);
+    }
+    add_products<kTileRows / 4>(d, x, total);
+  }
+
+  void store_sum(const Scalar* blocked, Scalar* sum) const {
+    const auto kernel = f_.kernel_rows * f_.kernel_columns;
+    for (int64_t o = 0; o < f_.backprops.channels; ++o) {
+      const auto* from = blocked + o * kLanes;
+      auto* to = sum + o * columns_;
+      for (const auto& block : blocks_) {
+        auto k = block.column / channels_, c = block.column % channels_;
         for (int64_t l = 0; l < block.width; ++l) {
-          to[l] += from[l];
+          to[c * kernel + k] = from[l];
+          if (++c == channels_) {
+            c = 0;
+            ++k;
+          }
         }
+        from += tiles_ * kTileRows * kLanes;
       }
     }
   }
 
   Formation<Scalar> f_;
   int64_t positions_, tiles_, padded_columns_, padded_rows_, channels_, columns_;
-  Buffer<Scalar> backprops_, input_;
   std::vector<ColumnBlock> blocks_;
+  int64_t backprops_numbers_, input_numbers_, group_;  ///< numbers of one example
+  Buffer<Scalar> backprops_, input_;
+  std::array<Squares, kMostInGroup> squares_;
 };
 
 template <typename Scalar>
-void form_here(const Formation<Scalar>& formation, int64_t begin, int64_t end,
+void form_here(const Formation<Scalar>& formation, int64_t begin, int64_t end, FormationPart part,
                const FormationResult<Scalar>& result) {
-  Former<Scalar>(formation).run(begin, end, result);
+  Former<Scalar>(formation, part).run(begin, end, result);
 }
 
 }  // namespace

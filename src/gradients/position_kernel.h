@@ -99,54 +99,75 @@ class PositionFormer {
   void column_tile(int64_t example, int64_t column, bool fresh, Squares& squares) {
     gather<kBlocks * kLanes>(f_.activations, example, column, range_.column_end - column,
                              columns_.get());
+    const bool whole_columns = range_.column_end - column >= kBlocks * kLanes;
     for (int64_t t = 0; t < tiles_; ++t) {
       const auto row = range_.row_begin + t * kPositionRows;
       const auto rows = std::min(kPositionRows, range_.row_end - row);
-      if (result_.sum != nullptr) {  // by the time the products are there, so are the former sums
-        for (int64_t r = 0; r < rows; ++r) {
-          const auto* sum = result_.sum + (row + r) * f_.activations.numbers + column;
-          __builtin_prefetch(sum, 1);
-          __builtin_prefetch(sum + kLanes, 1);
-        }
-      }
+      auto* sum =
+          result_.sum == nullptr ? nullptr : result_.sum + row * f_.activations.numbers + column;
+      prefetch<kBlocks>(sum, rows);
       V tile[kPositionRows][kBlocks];
       products<kBlocks>(rows_.get() + t * f_.positions * kPositionRows, tile);
-      V square{};
-      for (int64_t r = 0; r < rows; ++r) {
-        for (int b = 0; b < kBlocks; ++b) {
-          const auto at = column + b * kLanes;
-          square += add(tile[r][b], (row + r) * f_.activations.numbers + at,
-                        std::min(kLanes, range_.column_end - at), fresh);
-        }
-      }
+      const auto square = whole_columns && rows == kPositionRows
+                              ? add_whole<kBlocks>(tile, sum, fresh)
+                              : add_part<kBlocks>(tile, rows, column, sum, fresh);
       squares += __builtin_convertvector(square, Squares);
     }
   }
 
-  /// Adds the first `width` lanes to the sum; returns their squares.
-  V add(V value, int64_t place, int64_t width, bool fresh) {
-    for (int64_t l = width; l < kLanes; ++l) {
-      value[l] = 0;
+  /// By the time the products are there, so are the former sums.
+  template <int kBlocks>
+  void prefetch(const Scalar* sum, int64_t rows) {
+    for (int64_t r = 0; sum != nullptr && r < rows; ++r, sum += f_.activations.numbers) {
+      for (int b = 0; b < kBlocks; ++b) {
+        __builtin_prefetch(sum + b * kLanes, 1);
+      }
     }
-    if (result_.sum != nullptr) {
-      auto* sum = result_.sum + place;
-      V total = value;
-      if (!fresh) {
-        V former{};
-        if (width == kLanes) {
-          former = Vector<Scalar>::load(sum);
-        } else {
-          std::memcpy(&former, sum, static_cast<size_t>(width) * sizeof(Scalar));
+  }
+
+  /// Adds a tile to the sum, unless that is null; returns its squares.
+  template <int kBlocks>
+  V add_whole(const V (&tile)[kPositionRows][kBlocks], Scalar* sum, bool fresh) {
+    V squares[kBlocks] = {};
+    for (int64_t r = 0; r < kPositionRows; ++r) {
+#pragma GCC unroll 4
+      for (int b = 0; b < kBlocks; ++b) {
+        squares[b] += tile[r][b] * tile[r][b];
+        if (sum != nullptr) {
+          auto* to = sum + r * f_.activations.numbers + b * kLanes;
+          Vector<Scalar>::store(to, fresh ? tile[r][b] : Vector<Scalar>::load(to) + tile[r][b]);
         }
-        total += former;
-      }
-      if (width == kLanes) {
-        Vector<Scalar>::store(sum, total);
-      } else {
-        std::memcpy(sum, &total, static_cast<size_t>(width) * sizeof(Scalar));
       }
     }
-    return value * value;
+    V square = squares[0];
+    for (int b = 1; b < kBlocks; ++b) {
+      square += squares[b];
+    }
+    return square;
+  }
+
+  /// The same at the edges: `rows` rows, and no columns beyond the range.
+  template <int kBlocks>
+  V add_part(const V (&tile)[kPositionRows][kBlocks], int64_t rows, int64_t column, Scalar* sum,
+             bool fresh) {
+    V squares{};
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int b = 0; b < kBlocks; ++b) {
+        const auto width = std::clamp<int64_t>(range_.column_end - column - b * kLanes, 0, kLanes);
+        V value = tile[r][b];
+        for (int64_t l = width; l < kLanes; ++l) {
+          value[l] = 0;
+        }
+        squares += value * value;
+        if (sum != nullptr) {
+          auto* to = sum + r * f_.activations.numbers + b * kLanes;
+          for (int64_t l = 0; l < width; ++l) {
+            to[l] = fresh ? value[l] : to[l] + value[l];
+          }
+        }
+      }
+    }
+    return squares;
   }
 
   /// The sums over positions of one tile.
@@ -170,21 +191,22 @@ class PositionFormer {
   static void block_of_positions(const Scalar* rows, const Scalar* columns, int64_t positions,
                                  V (&tile)[kPositionRows][kBlocks]) {
     V total[kPositionRows][kBlocks] = {};
-    for (int64_t s = 0; s < positions; ++s, rows += kPositionRows, columns += kBlocks * kLanes) {
-      V x[kBlocks];
-#pragma GCC unroll 4
-      for (int b = 0; b < kBlocks; ++b) {
-        x[b] = Vector<Scalar>::load(columns + b * kLanes);
-      }
-#pragma GCC unroll 16
-      for (int64_t r = 0; r < kPositionRows; ++r) {
-#pragma GCC unroll 4
-        for (int b = 0; b < kBlocks; ++b) {
-          total[r][b] += rows[r] * x[b];
-        }
-      }
-    }
+    const auto add = [&](int64_t s) __attribute__((always_inline)) {
+      add_position<kBlocks>(rows + s * kPositionRows, columns + s * kBlocks * kLanes, total);
+    };
+    in_steps(positions, add);
     std::memcpy(&tile, &total, sizeof total);
+  }
+
+  template <int kBlocks>
+  [[gnu::always_inline]] static void add_position(const Scalar* rows, const Scalar* columns,
+                                                  V (&total)[kPositionRows][kBlocks]) {
+    V x[kBlocks];
+#pragma GCC unroll 4
+    for (int b = 0; b < kBlocks; ++b) {
+      x[b] = Vector<Scalar>::load(columns + b * kLanes);
+    }
+    add_products<2 * kPositionRows / 3>(rows, x, total);
   }
 
   PositionFormation<Scalar> f_;

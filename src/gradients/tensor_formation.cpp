@@ -40,12 +40,6 @@ Formation<Scalar> formation_of(const at::Tensor& input, const at::Tensor& backpr
   return formation;
 }
 
-/// Sizes of the gradients as they are formed, channels last.
-std::vector<int64_t> formed_sizes(const at::Tensor& input, const at::Tensor& backprops,
-                                  const kernels::ConvGeometry& geometry) {
-  return {backprops.size(1), geometry.kernel[0], geometry.kernel[1], input.size(1)};
-}
-
 /// Numbers of single gradients that are put in order together: they stay in a thread's L2.
 constexpr int64_t kOrderedNumbers = int64_t{1} << 17;
 
@@ -57,14 +51,14 @@ void form_in_order(const Formation<Scalar>& formation, int64_t begin, int64_t en
   const auto kernel = formation.kernel_rows * formation.kernel_columns;
   const auto channels = formation.input.channels;
   if (kernel == 1) {
-    form(formation, begin, end, {nullptr, nullptr, to});
+    form(formation, begin, end, {}, {nullptr, nullptr, to});
     return;
   }
   const auto together = std::max<int64_t>(1, kOrderedNumbers / std::max<int64_t>(1, coordinates));
   std::vector<Scalar> formed(static_cast<size_t>(std::min(together, end - begin) * coordinates));
   for (; begin < end; begin += together) {
     const auto examples = std::min(together, end - begin);
-    form(formation, begin, begin + examples, {nullptr, nullptr, formed.data()});
+    form(formation, begin, begin + examples, {}, {nullptr, nullptr, formed.data()});
     const auto* from = formed.data();
     for (int64_t o = 0; o < examples * formation.backprops.channels; ++o) {
       for (int64_t c = 0; c < channels; ++c) {
@@ -77,37 +71,42 @@ void form_in_order(const Formation<Scalar>& formation, int64_t begin, int64_t en
   }
 }
 
-/// Calls `work(part, begin, end)` for as many parts of the examples as there are threads: which
-/// examples are summed together depends on nothing else.
-template <typename Work>
-void in_parts(int64_t examples, const Work& work) {
-  const auto parts = std::max<int64_t>(1, std::min<int64_t>(at::get_num_threads(), examples));
-  at::parallel_for(0, parts, 1, [&](int64_t first, int64_t last) {
-    for (int64_t part = first; part < last; ++part) {
-      work(part, part * examples / parts, (part + 1) * examples / parts);
-    }
-  });
-}
+/// Sums of more bytes are not for each thread to have one: they would not stay in cache.
+constexpr int64_t kLargeSum = int64_t{1} << 20;
 
+/// Threads take parts of the examples, with a sum each, or of the columns where that is large.
 template <typename Scalar>
 kernels::Formed norms_and_sum(const Formation<Scalar>& formation, int64_t examples,
-                              std::vector<int64_t> sizes, const at::TensorOptions& options) {
-  const auto parts = std::max<int64_t>(1, std::min<int64_t>(at::get_num_threads(), examples));
-  sizes.insert(sizes.begin(), parts);
-  auto norms = at::empty({examples}, options.dtype(at::kDouble));
-  auto sums = at::zeros(sizes, options);
-  auto* norms_data = norms.template data_ptr<double>();
-  auto* sums_data = sums.template data_ptr<Scalar>();
-  in_parts(examples, [&](int64_t part, int64_t begin, int64_t end) {
-    form(formation, begin, end, {norms_data, sums_data + part * formation.coordinates(), nullptr});
+                              std::vector<int64_t> shape, const at::TensorOptions& options) {
+  const auto coordinates = formation.coordinates();
+  const bool by_columns = coordinates * static_cast<int64_t>(sizeof(Scalar)) > kLargeSum;
+  const auto threads = static_cast<int64_t>(at::get_num_threads());
+  const auto parts = by_columns ? threads : std::clamp<int64_t>(examples, 1, threads);
+  shape.insert(shape.begin(), by_columns ? 1 : parts);
+  auto norms = at::empty({by_columns ? parts : 1, examples}, options.dtype(at::kDouble));
+  auto sums = at::empty(shape, options);
+  auto* norm = norms.template data_ptr<double>();
+  auto* sum = sums.template data_ptr<Scalar>();
+  at::parallel_for(0, parts, 1, [&](int64_t first, int64_t last) {
+    for (int64_t part = first; part < last; ++part) {
+      if (by_columns) {
+        form<Scalar>(formation, 0, examples, {part, parts}, {norm + part * examples, sum, nullptr});
+      } else {
+        form<Scalar>(formation, part * examples / parts, (part + 1) * examples / parts, {},
+                     {norm, sum + part * coordinates, nullptr});
+      }
+    }
   });
-  return {norms, parts == 1 ? sums.squeeze(0) : sums.sum(0)};
+  const auto total = [](const at::Tensor& of_parts) {
+    return of_parts.size(0) == 1 ? of_parts.squeeze(0) : of_parts.sum(0);
+  };
+  return {total(norms), total(sums)};
 }
 
 // ---- over positions
 
 /// Numbers of d that a part brings side by side: they stay in its thread's L2.
-constexpr int64_t kPackedNumbers = int64_t{1} << 18;
+constexpr int64_t kPackedNumbers = int64_t{1} << 17;
 
 /// Multiply-adds worth a thread.
 constexpr int64_t kGrain = int64_t{1} << 20;
@@ -203,10 +202,11 @@ kernels::Formed form_norms_and_sum(const at::Tensor& input, const at::Tensor& ba
                                    const kernels::ConvGeometry& geometry) {
   kernels::Formed result;
   AT_DISPATCH_FLOATING_TYPES(backprops.scalar_type(), "form_norms_and_sum", [&] {
-    result = norms_and_sum(formation_of<scalar_t>(input, backprops, geometry), input.size(0),
-                           formed_sizes(input, backprops, geometry), backprops.options());
+    result =
+        norms_and_sum(formation_of<scalar_t>(input, backprops, geometry), input.size(0),
+                      {backprops.size(1), input.size(1), geometry.kernel[0], geometry.kernel[1]},
+                      backprops.options());
   });
-  result.sum = result.sum.movedim(-1, 1).contiguous();
   return result;
 }
 
@@ -218,7 +218,10 @@ at::Tensor form_gradients(const at::Tensor& input, const at::Tensor& backprops,
   AT_DISPATCH_FLOATING_TYPES(backprops.scalar_type(), "form_gradients", [&] {
     const auto formation = formation_of<scalar_t>(input, backprops, geometry);
     auto* data = formed.data_ptr<scalar_t>();
-    in_parts(input.size(0), [&](int64_t, int64_t begin, int64_t end) {
+    const auto examples = input.size(0);
+    const auto parts = std::clamp<int64_t>(examples, 1, at::get_num_threads());
+    at::parallel_for(0, parts, 1, [&](int64_t first, int64_t last) {
+      const auto begin = first * examples / parts, end = last * examples / parts;
       form_in_order(formation, begin, end, data + begin * formation.coordinates());
     });
   });

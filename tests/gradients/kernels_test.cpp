@@ -271,6 +271,24 @@ TEST_P(Kernels, ConvSquaredNorms) {
   }
 }
 
+// Sums that no cache holds: examples go in groups, and threads take columns instead of examples.
+TEST_P(Kernels, ConvSquaredNormsOfLargeWeights) {
+  const kernels::ConvGeometry plain{.kernel = {3, 3}, .padding = {1, 1}};
+  const kernels::ConvGeometry dilated{.kernel = {3, 3}, .padding = {2, 2}, .dilation = {2, 2}};
+  for (const auto type : {at::kDouble, at::kFloat}) {
+    for (const auto threads : {1, 2, 3}) {
+      const Threads scope(threads);
+      const auto check = [&](int64_t B, int64_t C, int64_t O, const kernels::ConvGeometry& how) {
+        EXPECT_TRUE(conv_is_right(convolution(B, C, O, 4, 5, how, type, GetParam())))
+            << type << " " << threads << " threads " << B << " " << C << " " << O;
+      };
+      check(35, 90, 101, plain);
+      check(21, 201, 150, plain);
+      check(2, 201, 150, dilated);
+    }
+  }
+}
+
 TEST_P(Kernels, ConvSquaredNormsOfAnyShape) {
   EXPECT_TRUE(rc::check("convolutions of any shape", [&] {
     kernels::ConvGeometry geometry;

@@ -103,11 +103,13 @@ def plain_channels_last(model: nn.Module, loss_fn: LossFunction, data: Data) -> 
 
 
 class Products(TorchDispatchMode):
-    """Keeps the products of matrices and the convolutions that are computed within it."""
+    """Keeps the products of matrices, the convolutions and the attention that are computed within it."""
 
     kinds = {
         torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default, torch.ops.aten.baddbmm.default,
         torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default,
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward.default,
     }  # fmt: skip
 
     def __init__(self) -> None:
@@ -122,8 +124,8 @@ class Products(TorchDispatchMode):
 
 
 def products_alone(model: nn.Module, loss_fn: LossFunction, data: Data) -> Step:
-    """The products of matrices and the convolutions of a plain pass once more, and nothing else: what takes the mean gradient by
-    them cannot be faster."""
+    """The products of matrices, the convolutions and the attention of a plain pass once more, and nothing else: what takes the mean
+    gradient by them cannot be faster."""
     with Products() as products:
         gradients = plain(model, loss_fn, data)()[1]
 

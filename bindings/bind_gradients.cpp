@@ -278,6 +278,7 @@ void bind_gradients(py::module_& module) {
       .def_property_readonly("examples", &Tape::examples)
       .def("differentiated_twice", &Tape::differentiated_twice, py::arg("parameters"))
       .def_property_readonly("twice", &Tape::twice)
+      .def_property_readonly("complete", &Tape::complete)
       .def("follow", &Tape::follow, py::arg("examples"))
       .def("settle", &Tape::settle, py::call_guard<NoGil>(), py::arg("parameters"),
            py::arg("inputs"))

@@ -18,8 +18,10 @@ from gradist._core import Moments, __version__
 from gradist.check import Check, check
 from gradist.clustering import Clustering, cluster
 from gradist.data import DataSplit, load_data
+from gradist.gradient_norms import GradientNorms, gradient_norms
 from gradist.measurement import Measurement, measure
-from gradist.per_example import GradientNorms, Method, PerExample, choices, gradient_norms, per_example
+from gradist.methods import Method, choices
+from gradist.per_example import PerExample, per_example
 from gradist.recording import rule
 from gradist.sampler import StratifiedBatchSampler
 from gradist.trace import Trace, open

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from gradist.layers import Layers
-from gradist.per_example import Method, PerExample, per_example
+from gradist.methods import Method
+from gradist.per_example import PerExample, per_example
 from gradist.probe import Data, apply_model, data_of, refuse_coupled, refuse_random, take, trainable, unchanged
 
 __all__ = ["Check", "check"]

@@ -1,15 +1,11 @@
-"""Per-example gradients of a model: in the caller's own loop (`per_example`), or in a loop of gradist's (`gradient_norms`)."""
+"""Per-example gradients of a model in the caller's own training loop."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import sys
-import weakref
-import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from time import perf_counter
 from types import TracebackType
 from typing import Any
 
@@ -20,37 +16,11 @@ from torch.utils.checkpoint import CheckpointError
 from gradist import _core
 from gradist.following import tensors_in, unfollowed
 from gradist.layers import Layers
-from gradist.probe import (
-    Data,
-    LossFunction,
-    ModelSource,
-    check_alone_as_in_batch,
-    is_random,
-    refuse_coupled,
-    rows,
-    trainable,
-    unchanged,
-)
+from gradist.methods import Method, choices
+from gradist.probe import is_random, refuse_coupled, rows, trainable, unchanged
 from gradist.recording import recorded
 
-__all__ = ["GradientNorms", "Method", "PerExample", "choices", "gradient_norms", "per_example"]
-
-choices: _core.MethodChoices = _core.MethodChoices(measure=True)
-"""Which way each layer and shape is computed here, and in which chunks and memory format `gradient_norms` runs a model: tried once
-each and kept for the process. `choices.write(path)` keeps them in a file, `choices.read(path)` takes them from one, so that another
-process computes in the same ways."""
-
-
-class Method(str):
-    """How the gradients of a parameter were found: "linear", "conv", ..., "one-by-one", "unused"; `.reason` says which way and why."""
-
-    reason: str = ""
-
-    def __new__(cls, name: str, reason: str = "") -> Method:
-        made = super().__new__(cls, name)
-        made.reason = reason or "from its factors, in the one way there is"
-        return made
-
+__all__ = ["PerExample", "per_example"]
 
 _measured: set[int] = set()
 """The identities of the parameters that a context measures at present."""
@@ -109,6 +79,12 @@ class PerExample:
             ) from error
         if kind is None:
             self._finish()
+            return
+        assert self._tape is not None
+        if self._tape.complete:
+            with contextlib.suppress(Exception):  # the caller's error is the one to be seen
+                self._reduced = self._tape.norms_and_sums(self._parameters)
+                self._complete_grad([])
 
     def _called(self, model: nn.Module, args: Any, kwargs: Any, outputs: Any) -> None:
         assert self._tape is not None
@@ -135,10 +111,14 @@ class PerExample:
         self._done = bool(uncovered) or any(each is not None for each in self._reduced)
         if uncovered:
             self._formed = dict(zip(uncovered, self._one_by_one(uncovered), strict=True))
+        self._complete_grad(again)
+
+    def _complete_grad(self, again: Sequence[int]) -> None:
+        """Adds to `.grad` what autograd has not: the layers have detached their parameters, and what was differentiated twice
+        (`again`) did not reach them either."""
         with torch.no_grad():
             for position, (parameter, found) in enumerate(zip(self._parameters, self._reduced, strict=True)):
                 if found is not None or position in again:
-                    # What was differentiated twice did not reach the parameter, which the layers have detached.
                     total = self._formed[position].sum(0) if position in again or found is None else found.sum
                     total = total.to(parameter.dtype)
                     parameter.grad = total if parameter.grad is None else parameter.grad.add_(total)
@@ -349,185 +329,3 @@ class _Call:
                 )
             dimension = fitting[0]
         return backprops.narrow(dimension, example, 1)
-
-
-# ---- the loop of gradist's own
-
-
-class GradientNorms:
-    """Squared norms of all per-example gradients of a batch and their sum; made by `gradient_norms`."""
-
-    def __init__(self, names: Sequence[str], chunk: int) -> None:
-        self._names = list(names)
-        self.chunk = chunk
-        """Examples that went through the model at once."""
-        self._total: _core.ReducedGradients | None = None
-
-    def _add(self, part: _core.ReducedGradients) -> None:
-        if self._total is None:
-            self._total = part
-        else:
-            self._total.append(part)
-
-    @property
-    def _found(self) -> _core.ReducedGradients:
-        assert self._total is not None
-        return self._total
-
-    @property
-    def coverage(self) -> dict[str, Method]:
-        """How the gradients of every parameter were found."""
-        methods = (Method(each.method, each.reason) for each in self._found.parameters)
-        return dict(zip(self._names, methods, strict=True))
-
-    @property
-    def losses(self) -> Tensor:
-        """f_i, [B]."""
-        return self._found.losses
-
-    @property
-    def per_parameter(self) -> dict[str, Tensor]:
-        """||g_il||^2 by parameter, [B] float64."""
-        return {name: each.squared_norms.double() for name, each in zip(self._names, self._found.parameters, strict=True)}
-
-    @property
-    def squared_norms(self) -> Tensor:
-        """||g_i||^2, [B] float64."""
-        return self._found.squared_norms()
-
-    @property
-    def gradient(self) -> dict[str, Tensor]:
-        """sum_i g_i by parameter: what a backward pass from the summed loss leaves in `.grad`."""
-        return {name: each.sum for name, each in zip(self._names, self._found.parameters, strict=True)}
-
-
-def gradient_norms(
-    model: nn.Module, loss_fn: LossFunction, batch: Data, *, max_bytes: int = 0, chunk: int = 0
-) -> GradientNorms:
-    """All squared gradient norms of a batch and the summed gradient, at the price of a plain forward and backward pass or less.
-
-    The batch goes through the model in chunks, and images in the memory format that convolutions like best; which is fastest is
-    measured the first time for a model and shape of batch, and kept in `choices`: call it again for the speed. The model, its `.grad`, its
-    buffers and torch's random state are left as they were.
-
-    Args:
-        model: any module whose examples do not influence each other.
-        loss_fn: loss_fn(outputs, targets) -> [B], one loss an example; loss weights and token masks are its own affair.
-        batch: inputs and targets, with the examples in dimension 0.
-        max_bytes: bound on the memory of a chunk's factors, what layers read and what flows back to them, and of the copies made
-            of them; what autograd keeps besides is not in it. 0: none.
-        chunk: examples at once; 0: the fastest.
-
-    Example:
-        >>> n = gradist.gradient_norms(model, torch.nn.CrossEntropyLoss(reduction="none"), (x, y))
-        >>> n.squared_norms.topk(5)
-    """
-    for name, value in (("max_bytes", max_bytes), ("chunk", chunk)):
-        if value < 0:
-            raise ValueError(f"{name} = {value}, must be >= 0")
-    source = ModelSource(model, loss_fn, batch)
-    refuse_coupled(source.layers)
-    with unchanged(source.layers):
-        setting = _fastest(source, source.largest_chunk(max_bytes), chunk)
-        return _pass(source, setting, source.examples)
-
-
-def _pass(source: ModelSource, setting: _Setting, examples: int) -> GradientNorms:
-    """The first `examples` examples in chunks."""
-    result = GradientNorms(source.parameter_names, setting.chunk)
-    source.format = setting.format
-    for begin in range(0, examples, setting.chunk):
-        result._add(source.reduced(begin, min(begin + setting.chunk, examples), choices))
-    return result
-
-
-@dataclass(frozen=True)
-class _Setting:
-    """How a batch goes through the model."""
-
-    chunk: int
-    format: torch.memory_format = torch.contiguous_format
-
-    @property
-    def way(self) -> str:
-        """As `choices` keeps it."""
-        return f"chunks of {self.chunk}" + (_CHANNELS_LAST if self.format == torch.channels_last else "")
-
-    @classmethod
-    def of(cls, way: str, limit: int) -> _Setting:
-        size = way.removeprefix("chunks of ").removesuffix(_CHANNELS_LAST)
-        if not size.isdecimal() or int(size) == 0:
-            raise ValueError(f"choices: {way!r}, must be such as 'chunks of 32' or 'chunks of 32{_CHANNELS_LAST}'")
-        return cls(min(int(size), limit), torch.channels_last if way.endswith(_CHANNELS_LAST) else torch.contiguous_format)
-
-
-_CHANNELS_LAST = ", channels last"
-_described: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], str]] = weakref.WeakKeyDictionary()
-"""By model and shapes, under which name `choices` has how a batch goes through it."""
-
-
-def _fastest(source: ModelSource, limit: int, chunk: int) -> _Setting:
-    """The setting in `choices`, or what trying finds once for a model and shape."""
-    shapes = tuple((*each.shape, each.dtype) for each in tensors_in((source.inputs, source.targets)))
-    key = (shapes, torch.get_num_threads(), limit, chunk)
-    known = _described.setdefault(source.model, {})
-    if key not in known:
-        check_alone_as_in_batch(source, may_be_random=True)
-        known[key] = _description(source, shapes, limit, chunk)
-    way = choices.way(known[key])
-    if way is None:
-        found = _tried(source, limit, chunk)
-        choices.keep(known[key], found.way, "measured")
-        return found
-    return _Setting.of(way, limit)
-
-
-def _description(source: ModelSource, shapes: tuple[Any, ...], limit: int, chunk: int) -> str:
-    """The same in every process for the same kind of model."""
-    kind = f"{type(source.model).__name__} {zlib.crc32(repr(source.model).encode()):08x}"
-    data = " ".join(f"{list(sizes)} {str(dtype).removeprefix('torch.')}" for *sizes, dtype in shapes)
-    bound = f", chunks up to {limit}" if limit < source.examples else ""
-    size = f", chunks of {chunk}" if chunk else ""
-    return f"pass: {kind}, {data}{bound}{size}, {torch.get_num_threads()} threads"
-
-
-def _tried(source: ModelSource, limit: int, chunk: int) -> _Setting:
-    """The fastest of images channel by channel and with the channels last, and then of halves, quarters, ... of the batch until
-    they get slower."""
-    best = _Setting(min(chunk or source.examples, limit))
-    least = _seconds(source, best, math.inf)
-    if source.has_images():
-        tried = replace(best, format=torch.channels_last)
-        taken = _seconds(source, tried, least)
-        best, least = (tried, taken) if taken < least else (best, least)
-    size = best.chunk // 2
-    while size and not chunk:
-        tried = replace(best, chunk=size)
-        taken = _seconds(source, tried, least)
-        if taken > _HOPELESS * least:
-            break
-        best, least = (tried, taken) if taken < least else (best, least)
-        size //= 2
-    return best
-
-
-_HOPELESS = 1.1
-"""A chunk this much slower than the best ends the search for smaller ones."""
-
-
-def _seconds(source: ModelSource, setting: _Setting, to_beat: float) -> float:
-    """Seconds an example; infinite where the model refuses the memory format."""
-    try:
-        _pass(source, setting, setting.chunk)  # chooses the layers' ways for this shape
-    except RuntimeError:
-        if setting.format == torch.contiguous_format:
-            raise
-        return math.inf
-    taken = []
-    for _ in range(3):
-        start = perf_counter()
-        _pass(source, setting, source.examples)
-        taken.append(perf_counter() - start)
-        if taken[0] > 2 * to_beat * source.examples:
-            break
-    return min(taken) / source.examples

@@ -68,7 +68,7 @@ class ConvolutionUse final : public LayerUse {
                               const at::Tensor& backprops) const override {
     const auto d = by_example(backprops);
     if (parameter.role == Role::kBias) {
-      return bias_gradients(d);
+      return FactoredGradients::from_dense(d.flatten(2).sum(2), bias_.sizes().vec(), "bias");
     }
     const auto x = input_by_example(backprops);
     const auto shape = weight_.sizes().vec();
@@ -90,11 +90,10 @@ class ConvolutionUse final : public LayerUse {
 
   NormsAndSum norms_and_sum(const Parameter& parameter, const at::Tensor& backprops,
                             MethodChoices& choices) const override {
-    const auto d = by_example(backprops);
     if (parameter.role == Role::kBias) {
-      const auto g = bias_gradients(d);
-      return {g.squared_norms(), g.sum(), g.method(), ""};
+      return reduced(gradients(parameter, backprops));
     }
+    const auto d = by_example(backprops);
     const auto x = input_by_example(backprops);
     const auto examples = static_cast<double>(x.size(0));
     const auto positions = static_cast<double>(unfolded_positions(d));
@@ -168,10 +167,6 @@ class ConvolutionUse final : public LayerUse {
   bool small_factors(const at::Tensor& d) const {
     const auto outputs = weight_.size(0), inputs = weight_.numel() / weight_.size(0);
     return unfolded_positions(d) * (inputs + outputs) < inputs * outputs;
-  }
-
-  FactoredGradients bias_gradients(const at::Tensor& d) const {
-    return FactoredGradients::from_dense(d.flatten(2).sum(2), bias_.sizes().vec(), "bias");
   }
 
   /// [b, *weight] in one convolution with a group for every example.

@@ -10,6 +10,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/floor_divide.h>
+#include <ATen/ops/gather.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/mm.h>
@@ -220,6 +221,9 @@ std::pair<at::Tensor, at::Tensor> FactoredGradients::squared_norms_and_sum() con
   if (rows_.defined() && activations_.is_cpu()) {
     return both(kernels::token_squared_norms(rows_, activations_, outputs()));
   }
+  if (formed_ && backprops_.stride(0) != 0) {  // one expanded over the examples has no memory
+    return both(kernels::row_squared_norms(backprops_.select(1, 0)));
+  }
   if (rows_.defined() || positions() == 1 || !forming_is_cheaper()) {
     return {squared_norms(), sum()};
   }
@@ -231,8 +235,20 @@ at::Tensor FactoredGradients::inner(const at::Tensor& direction) const {
   return (backprops_times(matrix) * activations_).sum({1, 2});
 }
 
+/// <sum_s e(t_s) v_s^T, sum_u d_u a_u^T> = sum_su d_u[t_s] <v_s, a_u>: only the outputs that are
+/// rows here count.
+at::Tensor FactoredGradients::inner_of_rows(const FactoredGradients& other) const {
+  const auto columns = rows_.unsqueeze(1).expand({size(), other.positions(), positions()});
+  return (at::bmm(other.activations_, activations_.transpose(1, 2)) *
+          at::gather(other.backprops_, 2, columns))
+      .sum({1, 2});
+}
+
 at::Tensor FactoredGradients::inner(const FactoredGradients& other) const {
   const bool by_rows = both_by_rows(other);
+  if (!by_rows && (rows_.defined() || other.rows_.defined()) && inputs() == other.inputs()) {
+    return rows_.defined() ? inner_of_rows(other) : other.inner_of_rows(*this);
+  }
   if (positions() == 1 && other.positions() == 1 && !by_rows) {
     return (activations_ * other.activations_).sum({1, 2}) *
            (backprops() * other.backprops()).sum({1, 2});

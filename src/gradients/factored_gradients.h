@@ -141,6 +141,7 @@ class FactoredGradients {
   bool forming_is_cheaper() const;
   bool gram_by_forming(const FactoredGradients& other) const;
   at::Tensor gram_by_rows(const FactoredGradients& other) const;
+  at::Tensor inner_of_rows(const FactoredGradients& other) const;
   int64_t tile_examples() const;  ///< examples whose formed gradients fill one tile
   at::Tensor backprops_times(const at::Tensor& matrix) const;  ///< D_i M for M [O, m], [B, S, m]
   at::Tensor row_numbers() const;        ///< of rows [B, S] in the parameters of all examples

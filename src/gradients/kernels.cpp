@@ -187,6 +187,16 @@ Formed formed_squared_norms(const at::Tensor& activations, const at::Tensor& bac
   return by_operations::formed_squared_norms(a.to(sum_type(a)), d.to(sum_type(d)));
 }
 
+Formed row_squared_norms(const at::Tensor& rows) {
+  const at::NoGradGuard no_grad;
+  TORCH_INTERNAL_ASSERT(rows.dim() == 2);
+  const auto d = rows.to(sum_type(rows));
+  if (d.is_cpu()) {
+    return cpu::row_squared_norms(d);
+  }
+  return {at::linalg_vector_norm(d, 2, at::IntArrayRef{1}).square_(), d.sum(0)};
+}
+
 OuterProducts outer_products(const at::Tensor& activations, const at::Tensor& backprops) {
   const at::NoGradGuard no_grad;
   TORCH_INTERNAL_ASSERT(activations.dim() == 2 && backprops.dim() == 2 &&
@@ -194,15 +204,10 @@ OuterProducts outer_products(const at::Tensor& activations, const at::Tensor& ba
   auto [a, d] = in_one_type(activations, backprops);
   a = a.to(sum_type(a));
   d = d.to(sum_type(d));
-  if (a.is_cpu()) {
-    const auto bias = cpu::squared_norms_and_sum(d);
-    return {{cpu::squared_norms(a).mul_(bias.squared_norms), at::mm(d.t(), a)}, bias};
-  }
-  const auto norms = [](const at::Tensor& rows) {
-    return at::linalg_vector_norm(rows, 2, at::IntArrayRef{1}).square_();
-  };
-  const Formed bias{norms(d), d.sum(0)};
-  return {{norms(a).mul_(bias.squared_norms), at::mm(d.t(), a)}, bias};
+  const auto bias = row_squared_norms(d);
+  auto norms = a.is_cpu() ? cpu::squared_norms(a)
+                          : at::linalg_vector_norm(a, 2, at::IntArrayRef{1}).square_();
+  return {{norms.mul_(bias.squared_norms), at::mm(d.t(), a)}, bias};
 }
 
 Formed token_squared_norms(const at::Tensor& tokens, const at::Tensor& backprops, int64_t count) {

@@ -41,6 +41,9 @@ constexpr double forming_operations(double positions, double inputs, double outp
 Formed formed_squared_norms(const at::Tensor& activations, const at::Tensor& backprops,
                             bool with_sum = true);
 
+/// The same of gradients that are given as rows [B, n]: sum [n].
+Formed row_squared_norms(const at::Tensor& rows);
+
 /// The same for one position, g_i = d_i a_i^T with a [B, I] and d [B, O], whose norm is a product:
 /// ||g_i||^2 = ||a_i||^2 ||d_i||^2, and for a bias, whose gradient is d_i itself.
 struct OuterProducts {

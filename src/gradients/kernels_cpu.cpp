@@ -50,8 +50,13 @@ constexpr int64_t kNormRows = 128;
 
 int64_t divided_up(int64_t x, int64_t y) { return (x + y - 1) / y; }
 
+/// Numbers worth a thread where each is read once: memory is the limit then.
+constexpr int64_t kReadGrain = int64_t{1} << 15;
+
 /// Items for one thread at least, each of `work` multiply-adds.
-int64_t grain(int64_t work) { return divided_up(kGrain, std::max<int64_t>(1, work)); }
+int64_t grain(int64_t work, int64_t worth_a_thread = kGrain) {
+  return divided_up(worth_a_thread, std::max<int64_t>(1, work));
+}
 
 // ---- blocks of products
 
@@ -324,23 +329,35 @@ Formed form(const at::Tensor& a, const at::Tensor& d) {
   return {norms.to(a.scalar_type()), parts == 1 ? sums.squeeze(0) : sums.sum(0)};
 }
 
-/// Calls `work(part, begin, end)` for ranges of columns, as many as are worth a thread each.
-template <typename Work>
-int64_t in_column_parts(int64_t rows, int64_t columns, const Work& work) {
+/// In how many ranges of columns threads share these numbers.
+int64_t column_parts(int64_t rows, int64_t columns) {
   const auto most = std::min<int64_t>(at::get_num_threads(), divided_up(columns, kLanes));
-  const auto parts = std::clamp<int64_t>(rows * columns / kGrain, 1, most);
+  return std::clamp<int64_t>(rows * columns / kReadGrain, 1, std::max<int64_t>(1, most));
+}
+
+/// Calls `work(part, begin, end)` for ranges of columns, a thread each.
+template <typename Work>
+void in_column_parts(int64_t parts, int64_t columns, const Work& work) {
   at::parallel_for(0, parts, 1, [&](int64_t first, int64_t last) {
     for (int64_t part = first; part < last; ++part) {
       work(part, part * columns / parts, (part + 1) * columns / parts);
     }
   });
-  return parts;
 }
 
-/// [threads, examples] of which the first `parts` are used -> [examples], in the factors' type.
-at::Tensor summed_parts(const at::Tensor& norms, int64_t parts, const at::Tensor& factor) {
-  return (parts == 1 ? norms.select(0, 0) : norms.narrow(0, 0, parts).sum(0))
-      .to(factor.scalar_type());
+/// [parts, examples] -> [examples], in the factors' type.
+template <typename T>
+at::Tensor summed_parts(const std::vector<double>& norms, int64_t examples,
+                        const at::TensorOptions& options) {
+  auto total = at::empty({examples}, options);
+  for (int64_t i = 0; i < examples; ++i) {
+    double norm = 0;
+    for (auto at = static_cast<size_t>(i); at < norms.size(); at += static_cast<size_t>(examples)) {
+      norm += norms[at];
+    }
+    total.template data_ptr<T>()[i] = static_cast<T>(norm);
+  }
+  return total;
 }
 
 template <typename T>
@@ -348,7 +365,7 @@ at::Tensor square_rows(const at::Tensor& rows) {
   const auto& run = primitives<T>();
   const auto columns = rows.size(1);
   auto norms = at::empty({rows.size(0)}, rows.options());
-  at::parallel_for(0, rows.size(0), grain(columns), [&](int64_t first, int64_t last) {
+  at::parallel_for(0, rows.size(0), grain(columns, kReadGrain), [&](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; ++i) {
       const auto* row = rows.const_data_ptr<T>() + i * columns;
       norms.template data_ptr<T>()[i] = static_cast<T>(run.inner_product(row, row, columns));
@@ -361,16 +378,18 @@ template <typename T>
 Formed add_rows_up(const at::Tensor& rows) {
   const auto& run = primitives<T>();
   const auto count = rows.size(0), columns = rows.size(1);
-  auto norms = at::empty({at::get_num_threads(), count}, rows.options().dtype(at::kDouble));
+  const auto parts = column_parts(count, columns);
+  std::vector<double> norms(static_cast<size_t>(parts * count));
   auto sum = at::zeros({columns}, rows.options());
-  const auto parts = in_column_parts(count, columns, [&](int64_t part, int64_t begin, int64_t end) {
+  const auto* from = rows.const_data_ptr<T>();
+  auto* to = sum.template data_ptr<T>();
+  in_column_parts(parts, columns, [&](int64_t part, int64_t begin, int64_t end) {
     for (int64_t i = 0; i < count; ++i) {
-      norms.template data_ptr<double>()[part * count + i] =
-          run.add_and_square(rows.const_data_ptr<T>() + i * columns + begin, end - begin,
-                             sum.template data_ptr<T>() + begin);
+      norms[static_cast<size_t>(part * count + i)] =
+          run.add_and_square(from + i * columns + begin, end - begin, to + begin);
     }
   });
-  return {summed_parts(norms, parts, rows), sum};
+  return {summed_parts<T>(norms, count, rows.options()), sum};
 }
 
 /// Positions of one example, those with the same token next to each other.
@@ -386,14 +405,15 @@ template <typename T>
 Formed add_tokens_up(const at::Tensor& tokens, const at::Tensor& d, int64_t count) {
   const auto& run = primitives<T>();
   const auto examples = d.size(0), positions = d.size(1), width = d.size(2);
-  auto norms = at::zeros({at::get_num_threads(), examples}, d.options().dtype(at::kDouble));
+  const auto parts = column_parts(examples * positions, width);
+  std::vector<double> norms(static_cast<size_t>(parts * examples));
   auto sum = at::zeros({count, width}, d.options());
   const auto work = [&](int64_t part, int64_t begin, int64_t end) {
     std::vector<T> row(static_cast<size_t>(end - begin));
     for (int64_t i = 0; i < examples; ++i) {
       const auto* token = tokens.const_data_ptr<int64_t>() + i * positions;
       const auto order = by_token(token, positions);
-      auto& norm = norms.template data_ptr<double>()[part * examples + i];
+      auto& norm = norms[static_cast<size_t>(part * examples + i)];
       for (auto p = order.begin(); p != order.end();) {
         const auto here = token[*p];
         const auto numbers = [&] {
@@ -412,8 +432,8 @@ Formed add_tokens_up(const at::Tensor& tokens, const at::Tensor& d, int64_t coun
       }
     }
   };
-  const auto parts = in_column_parts(examples * positions, width, work);
-  return {summed_parts(norms, parts, d), sum};
+  in_column_parts(parts, width, work);
+  return {summed_parts<T>(norms, examples, d.options()), sum};
 }
 
 /// The tiles of one pair, from a running number of the pairs with left <= right.
@@ -554,7 +574,7 @@ at::Tensor squared_norms(const at::Tensor& rows) {
                                     [&] { return square_rows<scalar_t>(rows.contiguous()); });
 }
 
-Formed squared_norms_and_sum(const at::Tensor& rows) {
+Formed row_squared_norms(const at::Tensor& rows) {
   return AT_DISPATCH_FLOATING_TYPES(rows.scalar_type(), "gradist::kernels",
                                     [&] { return add_rows_up<scalar_t>(rows.contiguous()); });
 }

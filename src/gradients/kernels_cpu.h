@@ -10,7 +10,7 @@ at::Tensor gram_squared_norms(const at::Tensor& activations, const at::Tensor& b
 Formed formed_squared_norms(const at::Tensor& activations, const at::Tensor& backprops,
                             bool with_sum);
 at::Tensor squared_norms(const at::Tensor& rows);
-Formed squared_norms_and_sum(const at::Tensor& rows);
+Formed row_squared_norms(const at::Tensor& rows);
 Formed token_squared_norms(const at::Tensor& tokens, const at::Tensor& backprops, int64_t count);
 ScaleShift row_norm_gradients(const at::Tensor& x, const at::Tensor& backprops,
                               const at::Tensor& mean, const at::Tensor& rstd);

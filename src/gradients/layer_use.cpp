@@ -7,6 +7,11 @@
 
 namespace gradist {
 
+NormsAndSum reduced(const FactoredGradients& gradients) {
+  auto [squared_norms, sum] = gradients.squared_norms_and_sum();
+  return {std::move(squared_norms), std::move(sum), gradients.method(), ""};
+}
+
 LayerUse::LayerUse(const at::Tensor& input, std::string name)
     : graph_input_(input),
       input_(input.detach()),
@@ -69,8 +74,7 @@ std::string LayerUse::describe(const std::string& layer, const at::Tensor& input
 
 NormsAndSum LayerUse::norms_and_sum(const Parameter& parameter, const at::Tensor& backprops,
                                     MethodChoices& /*choices*/) const {
-  const auto g = gradients(parameter, backprops);
-  return {g.squared_norms(), g.sum(), g.method(), ""};
+  return reduced(gradients(parameter, backprops));
 }
 
 std::vector<NormsAndSum> LayerUse::norms_and_sums(const at::Tensor& backprops,

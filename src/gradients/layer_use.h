@@ -16,6 +16,9 @@ struct BatchLayout {
   bool sequence_first = false;  ///< [S, B, ...]: they are in dimension 1
 };
 
+/// What factors say by themselves, in the one way there is.
+NormsAndSum reduced(const FactoredGradients& gradients);
+
 /// One use of a layer in a recorded pass, and the rule that turns its backprops (the gradient of
 /// the *summed* loss with respect to its output) into per-example gradients of its parameters.
 ///

@@ -67,7 +67,7 @@ class LinearUse final : public LayerUse {
                             MethodChoices& choices) const override {
     const auto g = gradients(parameter, backprops);
     if (parameter.role == Role::kBias || g.positions() == 1) {
-      return {g.squared_norms(), g.sum(), g.method(), ""};
+      return reduced(g);
     }
     const auto S = static_cast<double>(g.positions()), I = static_cast<double>(g.inputs()),
                O = static_cast<double>(g.outputs());

@@ -43,9 +43,50 @@ struct Anchored : torch::autograd::Function<Anchored> {
   }
 };
 
-void add_use(std::optional<FactoredGradients>& former, FactoredGradients use) {
-  former = former ? former->joined(use) : std::move(use);
-}
+/// The uses of one parameter: those whose gradients are rows (embeddings) and the others, joined
+/// each. A head tied to an embedding stays apart from it, for a one-hot factor of all tokens would
+/// be as large as all logits.
+class Uses {
+ public:
+  void add(FactoredGradients use) {
+    auto& former = use.one_hot().defined() ? rows_ : others_;
+    former = former ? former->joined(use) : std::move(use);
+  }
+
+  bool any() const { return rows_ || others_; }
+
+  FactoredGradients joined() const {
+    return rows_ && others_ ? rows_->joined(*others_) : rows_ ? *rows_ : *others_;
+  }
+
+  /// ||g_i + h_i||^2 = ||g_i||^2 + 2 <g_i, h_i> + ||h_i||^2 where there are both kinds.
+  NormsAndSum reduced() const {
+    const WithoutAutocast without_autocast;
+    if (!apart()) {
+      return gradist::reduced(joined());
+    }
+    auto total = gradist::reduced(*rows_);
+    const auto others = gradist::reduced(*others_);
+    const auto cross = rows_->inner(*others_);
+    total.squared_norms = total.squared_norms + others.squared_norms + 2 * cross;
+    total.sum = total.sum + others.sum;
+    total.method += ", " + others.method;
+    return total;
+  }
+
+  /// Copies what a layer read, which may be changed later on; what is joined is a copy.
+  void own_input() {
+    if (apart()) {
+      others_ = FactoredGradients(others_->activations().clone(), others_->backprops(),
+                                  others_->shape(), others_->method());
+    }
+  }
+
+ private:
+  bool apart() const { return rows_ && others_ && rows_->inputs() == others_->inputs(); }
+
+  std::optional<FactoredGradients> rows_, others_;
+};
 
 /// Whether a weight is no parameter itself but computed from parameters.
 bool is_computed(const at::Tensor& weight) { return !weight.is_leaf(); }
@@ -71,10 +112,9 @@ std::vector<at::Tensor> leaves_of(const at::Tensor& weight) {
   return leaves;
 }
 
-NormsAndSum reduce(const FactoredGradients& g) {
+NormsAndSum reduce(const FactoredGradients& gradients) {
   const WithoutAutocast without_autocast;
-  auto [squared_norms, sum] = g.squared_norms_and_sum();
-  return {std::move(squared_norms), std::move(sum), g.method(), ""};
+  return reduced(gradients);
 }
 
 }  // namespace
@@ -123,7 +163,7 @@ struct Tape::State {
   int64_t twice = 0;
 
   /// Factors of parameters used several times or through a computed weight, once settled.
-  std::unordered_map<const at::TensorImpl*, FactoredGradients> settled;
+  std::unordered_map<const at::TensorImpl*, Uses> settled;
 
   bool several_uses(const at::Tensor& parameter) const {
     const auto found = uses.find(parameter.unsafeGetTensorImpl());
@@ -136,12 +176,11 @@ struct Tape::State {
   /// What the hook does.
   void receive(Record& record, const at::Tensor& backprops);
 
-  std::vector<std::optional<FactoredGradients>> factors(const ParameterList& parameters) const;
+  std::vector<Uses> uses_of(const ParameterList& parameters) const;
 
   /// Adds what the uses of weights that were computed from parameters say of these.
   void pull_back(const Record& record, const LayerUse::Parameter& computed,
-                 const ParameterList& parameters,
-                 std::vector<std::optional<FactoredGradients>>& found) const;
+                 const ParameterList& parameters, std::vector<Uses>& found) const;
 };
 
 bool Tape::State::reaches_recorded(const at::Tensor& tensor) const {
@@ -241,10 +280,11 @@ void Tape::settle(const ParameterList& parameters, const std::vector<at::Tensor>
       several.push_back(parameter);
     }
   }
-  const auto found = state_->factors(several);
+  auto found = state_->uses_of(several);
   for (size_t l = 0; l < several.size(); ++l) {
-    if (found[l]) {
-      state_->settled.emplace(several[l].unsafeGetTensorImpl(), *found[l]);
+    if (found[l].any()) {
+      found[l].own_input();
+      state_->settled.emplace(several[l].unsafeGetTensorImpl(), found[l]);
     }
   }
 }
@@ -390,14 +430,23 @@ ReducedGradients Tape::backward_reduced(const at::Tensor& losses, const Paramete
 }
 
 std::vector<std::optional<FactoredGradients>> Tape::factors(const ParameterList& parameters) const {
-  return state_->factors(parameters);
+  const c10::NoGradGuard no_grad;
+  std::vector<std::optional<FactoredGradients>> found;
+  for (const auto& uses : state_->uses_of(parameters)) {
+    found.push_back(uses.any() ? std::optional(uses.joined()) : std::nullopt);
+  }
+  return found;
 }
 
-std::vector<std::optional<FactoredGradients>> Tape::State::factors(
-    const ParameterList& parameters) const {
+bool Tape::complete() const {
+  return std::all_of(state_->records.begin(), state_->records.end(),
+                     [](const auto& record) { return record->backprops.defined(); });
+}
+
+std::vector<Uses> Tape::State::uses_of(const ParameterList& parameters) const {
   const c10::NoGradGuard no_grad;
   const WithoutAutocast without_autocast;
-  std::vector<std::optional<FactoredGradients>> found(parameters.size());
+  std::vector<Uses> found(parameters.size());
   std::vector<bool> known(parameters.size());
   for (size_t l = 0; l < parameters.size(); ++l) {
     if (const auto kept = settled.find(parameters[l].unsafeGetTensorImpl());
@@ -422,7 +471,7 @@ std::vector<std::optional<FactoredGradients>> Tape::State::factors(
         if (!known[l] && parameters[l].is_same(each.tensor)) {
           TORCH_CHECK(!record->use->released(),
                       "the factors of this pass were freed once reduced (keep_factors)");
-          add_use(found[l], record->use->gradients(each, record->backprops));
+          found[l].add(record->use->gradients(each, record->backprops));
         }
       }
     }
@@ -453,10 +502,10 @@ std::vector<std::optional<NormsAndSum>> Tape::norms_and_sums(
       several.push_back(parameters[l]);
     }
   }
-  const auto factored = state_->factors(several);
+  const auto uses = state_->uses_of(several);
   for (size_t u = 0; u < left.size(); ++u) {
-    if (factored[u]) {
-      found[left[u]] = reduce(*factored[u]);
+    if (uses[u].any()) {
+      found[left[u]] = uses[u].reduced();
     }
   }
   return found;
@@ -464,8 +513,7 @@ std::vector<std::optional<NormsAndSum>> Tape::norms_and_sums(
 
 /// Gradients g_i [B, *shape] of the computed weight, each through the graph that computed it.
 void Tape::State::pull_back(const Record& record, const LayerUse::Parameter& computed,
-                            const ParameterList& parameters,
-                            std::vector<std::optional<FactoredGradients>>& found) const {
+                            const ParameterList& parameters, std::vector<Uses>& found) const {
   const auto gradients = record.use->gradients(computed, record.backprops);
   std::vector<std::vector<at::Tensor>> rows(parameters.size());
   for (int64_t i = 0; i < gradients.size(); ++i) {
@@ -482,8 +530,8 @@ void Tape::State::pull_back(const Record& record, const LayerUse::Parameter& com
   }
   for (size_t l = 0; l < parameters.size(); ++l) {
     if (!rows[l].empty()) {
-      add_use(found[l], FactoredGradients::from_dense(
-                            at::stack(rows[l]), parameters[l].sizes().vec(), gradients.method()));
+      found[l].add(FactoredGradients::from_dense(at::stack(rows[l]), parameters[l].sizes().vec(),
+                                                 gradients.method()));
     }
   }
 }

@@ -84,6 +84,9 @@ class Tape {
   std::vector<std::optional<FactoredGradients>> factors(const ParameterList& parameters) const;
   std::vector<std::optional<NormsAndSum>> norms_and_sums(const ParameterList& parameters) const;
 
+  /// Whether gradients came to every recorded layer: false while a backward pass is not at its end.
+  bool complete() const;
+
   int64_t examples() const;  ///< B; 0 while nothing was recorded
 
   /// Says what B is, and that the caller follows by itself which tensors hold the examples: an

@@ -120,8 +120,10 @@ RC_GTEST_PROP(FactoredGradients, ByRowsAgreeWithTheFormedGradients, ()) {
     const auto g = normal_rows(rows, n.inputs, outputs, seed + 2, dtype);
     agree_with_formed(g, normal_rows(rows, n.inputs, outputs, seed + 3, dtype), seed + 4);
     agree_with_formed(g, normal_rows(others, n.inputs, outputs, seed + 3, dtype), seed + 4);
-    agree_with_formed(
-        g, normal_factors(n.examples, n.positions, n.inputs, outputs, seed + 3, dtype), seed + 4);
+    const auto formed_by_products =
+        normal_factors(n.examples, n.other_positions, n.inputs, outputs, seed + 3, dtype);
+    agree_with_formed(g, formed_by_products, seed + 4);
+    agree_with_formed(formed_by_products, g, seed + 4);
   }
   const auto g = normal_rows(rows, n.inputs, outputs, seed + 2);
   const auto first = any_between(0, outputs - 1), last = any_between(first + 1, outputs);

@@ -179,6 +179,22 @@ TEST_P(Kernels, FormedSquaredNormsOfLongSequencesAndInfinities) {
   EXPECT_EQ(norms[1].item<double>(), INFINITY);
 }
 
+// Rows short and long, with as many threads as are worth it.
+TEST_P(Kernels, RowSquaredNorms) {
+  for (const auto type : kTypes) {
+    for (const auto& [B, n] : {std::pair{0, 3}, {4, 0}, {5, 1}, {7, 70}, {40, 3000}}) {
+      const auto rows = normal({B, n}, 3).to(GetParam(), type);
+      const auto found = kernels::row_squared_norms(rows);
+      const auto wide = twins::wide(rows);
+      EXPECT_TRUE(typed_near(found.squared_norms, wide.square().sum(1), type,
+                             test::largest(wide.square().sum(1))))
+          << type << " " << B << " " << n;
+      EXPECT_TRUE(typed_near(found.sum, wide.sum(0), type, test::largest(wide.abs().sum(0))))
+          << type << " " << B << " " << n;
+    }
+  }
+}
+
 // g_i = d_i a_i^T: as one position of a sequence, and its bias as a layer whose input is 1.
 TEST_P(Kernels, OuterProducts) {
   for (const auto type : kTypes) {

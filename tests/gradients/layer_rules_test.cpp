@@ -227,6 +227,37 @@ TEST_P(LayerRules, NormsAndSumAreThoseOfEachExampleAlone) {
 INSTANTIATE_TEST_SUITE_P(Table, LayerRules, ::testing::ValuesIn(layers()),
                          [](const auto& layer) { return layer.param.name; });
 
+/// More examples than any way takes at once.
+TEST(ConvolutionRule, EveryWayGivesTheSameNormsAndSum) {
+  const ParameterList weight{normal({4, 3, 3, 3}, 1).requires_grad_()};
+  const auto x = normal({40, 3, 9, 8}, 2);
+  const auto run = [&](const std::shared_ptr<MethodChoices>& choices) {
+    Tape tape({.examples = 40, .reduce = true, .choices = choices});
+    const auto y = tape.record(
+        rules::convolution(
+            x, weight[0], {},
+            {.stride = {2, 1}, .padding = {1, 1}, .dilation = {1, 1}, .output_padding = {0, 0}}),
+        [] { return at::Tensor(); });
+    return tape.backward_reduced(y.tanh().flatten(1).sum(1), weight).parameters[0];
+  };
+  const auto expected = dense_one_by_one(
+      [&](int64_t i) {
+        return at::conv2d(x.slice(0, i, i + 1), weight[0], {}, {2, 1}, {1, 1}).tanh().sum();
+      },
+      40, weight);
+  const auto fewest = std::make_shared<MethodChoices>();
+  run(fewest);
+  const auto layer = fewest->choices().begin()->first;
+  for (const std::string way : {"in registers", "grouped convolution", "unfolded", "gram"}) {
+    const auto chosen = std::make_shared<MethodChoices>();
+    chosen->keep(layer, way, "test");
+    const auto found = run(chosen);
+    EXPECT_EQ(found.reason, way + " (test)");
+    EXPECT_TRUE(tensor_near(found.squared_norms, expected.square().sum(1), 1e-10)) << way;
+    EXPECT_TRUE(tensor_near(found.sum.flatten(), expected.sum(0), 1e-10)) << way;
+  }
+}
+
 /// A token that is the same for all examples.
 TEST(ExpandRule, GivesEachExampleItsOwnGradient) {
   const auto token = normal({1, 3}, 1).requires_grad_();

@@ -1,5 +1,6 @@
 #include "gradients/tape.h"
 
+#include "gradients/layer_rules.h"
 #include "support/oracles.h"
 #include "support/problems.h"
 #include "support/tensor_near.h"
@@ -166,6 +167,30 @@ TEST(Tape, TiedWeightsCountEveryUse) {
   EXPECT_EQ(batch.parameters[0].positions(), 3);
   const auto loss = [&](int64_t i) { return losses(nullptr, inputs.slice(0, i, i + 1)).sum(); };
   EXPECT_TRUE(tensor_near(dense(batch), dense_one_by_one(loss, 4, {weight}), 1e-10));
+}
+
+// An embedding and the head tied to it stay apart for their norms, also once they are settled.
+TEST(Tape, NormsOfATiedEmbeddingAndHeadAreThoseOfTheirSum) {
+  const auto weight = parameter({7, 3}, 30);
+  const auto tokens = at::randint(7, {4, 5}, test::generator_of(31), at::kLong);
+  const auto losses = [&](Tape* tape, const at::Tensor& rows) {
+    const auto plain = [&] { return at::embedding(weight, rows); };
+    const auto x =
+        tape != nullptr ? tape->record(rules::embedding(rows, weight, -1), plain) : plain();
+    return half_squared(linear(tape, x.tanh(), weight, {}).tanh());
+  };
+  const auto loss = [&](int64_t i) { return losses(nullptr, tokens.slice(0, i, i + 1)).sum(); };
+  const auto expected = dense_one_by_one(loss, 4, {weight});
+  const auto near = [&](const NormsAndSum& found) {
+    EXPECT_EQ(found.method, "embedding, linear");
+    EXPECT_TRUE(tensor_near(found.squared_norms, expected.square().sum(1), 1e-10));
+    EXPECT_TRUE(tensor_near(found.sum.flatten(), expected.sum(0), 1e-10));
+  };
+  Tape tape({.reduce = true, .choices = nullptr});
+  near(tape.backward_reduced(losses(&tape, tokens), {weight}).parameters[0]);
+  tape.settle({weight}, {});
+  near(*tape.norms_and_sums({weight})[0]);
+  EXPECT_TRUE(tensor_near(tape.factors({weight})[0]->dense().flatten(1), expected, 1e-10));
 }
 
 // A layer's output may be used twice, and a layer may not reach the loss at all.

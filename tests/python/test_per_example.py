@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import operator
 import re
+import sys
 import tomllib
 import types
 
@@ -337,6 +338,24 @@ def test_max_bytes_makes_chunks_smaller_and_changes_no_number():
     assert_near(small.losses, whole.losses, EXACT)
     for name in whole.gradient:
         assert_near(small.gradient[name][None], whole.gradient[name][None], EXACT)
+
+
+@pytest.mark.parametrize(("seconds_of_four", "taken"), [(0.9, 4), (0.99, 8), (1.5, 8)])
+def test_a_chunk_must_be_worth_it_at_the_same_time(monkeypatch, seconds_of_four, taken):
+    """The machine becomes three times as fast while chunks are tried: chunks of 4 seem best, whatever they take."""
+    search = sys.modules["gradist.gradient_norms"]
+    clock, passes = [0.0], [0]
+
+    def fake_pass(source, setting, examples):
+        if examples == source.examples:
+            passes[0] += 1
+            clock[0] += (1 if passes[0] <= 3 else 1 / 3) * {8: 1, 4: seconds_of_four}.get(setting.chunk, 9)
+
+    monkeypatch.setattr(search, "_pass", fake_pass)
+    monkeypatch.setattr(search, "perf_counter", lambda: clock[0])
+    source = types.SimpleNamespace(examples=8, has_images=lambda: False)
+    assert search._tried(source, limit=8, chunk=0).chunk == taken
+    assert passes[0] < 20
 
 
 def test_a_chunk_that_does_not_divide_the_batch():
@@ -737,9 +756,12 @@ def test_nothing_stays_on_the_model_after_an_exception(name, place):
     with pytest.raises(ValueError):
         px.squared_norms()
     for parameter_name, parameter in problem.model.named_parameters():
-        # Autograd itself gives those without a rule their sum.
-        plain = place == "after backward" and problem.falls_back(parameter_name)
-        assert torch.equal(parameter.grad, wanted[parameter_name]) if plain else parameter.grad is None, parameter_name
+        # Once gradients came to every layer, they are whole; until then there are none.
+        found, whole = parameter.grad, wanted[parameter_name]
+        if "backward" not in place or whole is None:
+            assert found is None, parameter_name
+        elif place == "after backward" or found is not None:
+            assert (found - whole).norm() <= EXACT * whole.norm(), parameter_name
     assert_as_before(problem, name, handle, wanted)
 
 

@@ -113,7 +113,7 @@ constexpr int64_t kGrain = int64_t{1} << 20;
 
 int64_t divided_up(int64_t x, int64_t y) { return (x + y - 1) / y; }
 
-/// Divides the coordinates [O, I] into a grid of ranges, rows first.
+/// Divides the coordinates [O, I] into a grid of ranges.
 class CoordinateGrid {
  public:
   CoordinateGrid(int64_t rows, int64_t columns, PositionTile tile, int64_t parts, int64_t most_rows)
@@ -122,8 +122,14 @@ class CoordinateGrid {
         tile_(tile),
         row_tiles_(divided_up(rows, tile.rows)),
         column_tiles_(divided_up(columns, tile.columns)),
-        down_(std::min(row_tiles_, std::max(parts, divided_up(rows, most_rows)))),
-        across_(std::min(column_tiles_, divided_up(parts, down_))) {}
+        down_(std::min(row_tiles_, divided_up(rows, most_rows))),
+        across_(1) {
+    // Every part brings its rows and its columns side by side: the longer side is divided.
+    if (rows >= columns) {
+      down_ = std::min(row_tiles_, std::max(down_, parts));
+    }
+    across_ = std::min(column_tiles_, divided_up(parts, down_));
+  }
 
   int64_t size() const { return down_ * across_; }
 

@@ -31,6 +31,10 @@ constexpr int64_t kUnfoldedNumbers = int64_t{1} << 18;
 /// large product. From timings of the layers of ResNet-8 and VGG-11 on two cores.
 constexpr double kGroupedSlowness = 2, kUnfoldedSlowness = 3;
 
+/// Positions that the sum of all gradients by one plain convolution takes an example besides: it
+/// matters where there are few.
+constexpr double kSumOverhead = 2;
+
 class ConvolutionUse final : public LayerUse {
  public:
   ConvolutionUse(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
@@ -131,7 +135,7 @@ class ConvolutionUse final : public LayerUse {
                       }});
       ways.push_back({"gram",
                       kUnfoldedSlowness * examples * positions * positions * sides +
-                          examples * positions * coordinates,
+                          examples * (positions + kSumOverhead) * coordinates,
                       [&, tile] { return by_gram(x, d, tile); }});
     }
     return choices.compute(describe(description(), x, d), ways);

@@ -117,7 +117,8 @@ def _alone(
     """The loss of one example and its gradients by plain autograd."""
     index = torch.tensor([example])
     loss = loss_fn(apply_model(model, take(inputs, index)), take(targets, index)).sum()
-    return loss.detach(), torch.autograd.grad(loss, list(parameters), allow_unused=True, materialize_grads=True)
+    gradients = torch.autograd.grad(loss, list(parameters), allow_unused=True, materialize_grads=True)
+    return loss.detach(), [each.to_dense() for each in gradients]
 
 
 def _scale(loss: Tensor, alone: Tensor) -> str:

@@ -15,6 +15,8 @@ class Layers:
         self.model = model
         self.named: list[tuple[str, nn.Module]] = [("", model)]
         self.parameters: list[tuple[str, Tensor]] = []
+        self.sparse: set[int] = set()
+        """The identities of the parameters whose `.grad` is sparse: the weights of embeddings with `sparse=True`."""
         self._add_children(model, "", {id(model)})
         self._add_parameters()
 
@@ -29,6 +31,8 @@ class Layers:
     def _add_parameters(self) -> None:
         seen: set[int] = set()
         for place, layer in self.named:
+            if isinstance(layer, nn.Embedding) and layer.sparse:
+                self.sparse.add(id(layer.weight))
             for name, parameter in layer._parameters.items():
                 if parameter is not None and id(parameter) not in seen:
                     seen.add(id(parameter))

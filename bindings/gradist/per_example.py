@@ -121,6 +121,8 @@ class PerExample:
                 if found is not None or position in again:
                     total = self._formed[position].sum(0) if position in again or found is None else found.sum
                     total = total.to(parameter.dtype)
+                    if id(parameter) in self._layers.sparse:
+                        total = total.to_sparse(1)
                     parameter.grad = total if parameter.grad is None else parameter.grad.add_(total)
 
     def _one_by_one(self, positions: Sequence[int]) -> list[Tensor]:

@@ -143,7 +143,8 @@ class ModelSource:
         with torch.enable_grad():
             losses = self.losses(indices)
             total = (losses * weights.to(losses)).sum()
-            return list(torch.autograd.grad(total, self.parameters, allow_unused=True, materialize_grads=True))
+            gradients = torch.autograd.grad(total, self.parameters, allow_unused=True, materialize_grads=True)
+            return [each.to_dense() for each in gradients]
 
 
 @contextlib.contextmanager

@@ -107,6 +107,7 @@ class _Recording(BatchFollower, TorchFunctionMode):
         TorchFunctionMode.__init__(self)
         self.tape = tape
         self._own = {id(each) for _, each in layers.parameters}
+        self.sparse = layers.sparse
 
     def follow_call(self, model: nn.Module, args: Any, kwargs: Any) -> None:
         first = not self.examples
@@ -215,7 +216,7 @@ def _embedding(
     mode: _Recording, input: Tensor, weight: Tensor, padding_idx: int | None = None, max_norm: float | None = None,
     norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False,
 ) -> Tensor | None:  # fmt: skip
-    if max_norm is not None or scale_grad_by_freq or sparse:
+    if max_norm is not None or scale_grad_by_freq or (sparse and id(weight) not in mode.sparse):
         return None
     where = _at(mode, input, weight)
     padding = -1 if padding_idx is None else padding_idx % weight.shape[0]

@@ -14,7 +14,10 @@ std::vector<FactoredGradients> one_by_one(const std::function<at::Tensor(int64_t
         torch::autograd::grad({loss_of_example(i).sum()}, parameters, {}, /*retain_graph=*/false,
                               /*create_graph=*/false, /*allow_unused=*/true);
     for (size_t l = 0; l < parameters.size(); ++l) {
-      rows[l].push_back(gradients[l].defined() ? gradients[l] : at::zeros_like(parameters[l]));
+      const auto& gradient = gradients[l];
+      rows[l].push_back(!gradient.defined()    ? at::zeros_like(parameters[l])
+                        : gradient.is_sparse() ? gradient.to_dense()
+                                               : gradient);
     }
   }
   std::vector<FactoredGradients> formed;

@@ -322,6 +322,55 @@ def test_under_autocast_gradients_are_near_those_of_float32(name, backward, dtyp
     assert_near(sums[None], found.double().sum(dim=0)[None], SINGLE, len(wanted) * norms(wanted).max())
 
 
+# ---- embeddings with sparse gradients
+
+
+class MeanEmbedding(nn.Module):
+    """By its layer, or by a function that only autograd sees."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+        if function:
+            self.weight = nn.Parameter(torch.randn(11, 4))
+        else:
+            self.tokens = nn.Embedding(11, 4, sparse=True)
+
+    def forward(self, x):
+        found = nn.functional.embedding(x, self.weight, sparse=True) if hasattr(self, "weight") else self.tokens(x)
+        return self.head(found.mean(1))
+
+
+@pytest.mark.parametrize("function", [False, True])
+def test_embeddings_with_sparse_gradients(function):
+    torch.manual_seed(5)
+    model, loss_fn = MeanEmbedding(function).double(), nn.CrossEntropyLoss(reduction="none")
+    x, y = torch.randint(11, (5, 6)), torch.randint(3, (5,))
+    weight = model.weight if function else model.tokens.weight
+    loss_fn(model(x), y).sum().backward()
+    wanted, rows = weight.grad.to_dense(), []
+    for i in range(5):
+        rows.append(torch.autograd.grad(loss_fn(model(x[i : i + 1]), y[i : i + 1]).sum(), weight)[0].to_dense())
+    squares = torch.stack(rows).square().sum((1, 2))
+    name, way = ("weight", "one-by-one") if function else ("tokens.weight", "embedding")
+
+    for passes in (1, 2):  # .grad accumulates
+        with gradist.per_example(model) as px:
+            loss_fn(model(x), y).sum().backward()
+        assert px.coverage[name] == way
+        assert torch.allclose(px.per_parameter()[name], squares, rtol=EXACT, atol=0)
+        assert weight.grad.layout == torch.sparse_coo
+        assert torch.allclose(weight.grad.to_dense(), (1 + passes) * wanted, rtol=EXACT, atol=EXACT)
+
+    n = gradist.gradient_norms(model, loss_fn, (x, y))
+    assert torch.allclose(n.per_parameter[name], squares, rtol=EXACT, atol=0)
+    assert torch.allclose(n.gradient[name], wanted, rtol=EXACT, atol=EXACT)
+    assert gradist.check(model, loss_fn, (x, y)).ok
+    moments = gradist.measure(model, loss_fn, (x, y), batch_size=2, estimators=["sg-b"])
+    sampled = gradist.measure(model, loss_fn, (x, y), batch_size=2, estimators=["sg-b"], method="sampled", draws=4)
+    assert moments["sg-b"].average_variance > 0 and sampled["sg-b"].average_variance > 0
+
+
 # ---- chunks, weights, scale
 
 

@@ -84,12 +84,14 @@ struct CoordinateRange {
 };
 
 /// squared_norms[i] += the squares of g_i's coordinates in the range; `sum` [O, I] += sum_i g_i
-/// there, or = where `fresh`; nothing where it is null.
+/// there, or = where `fresh`; `backprop_sums` [examples, O] = sum_s d_i[s, o] for the rows of the
+/// range; the latter two nothing where they are null.
 template <typename Scalar>
 struct PositionResult {
   double* squared_norms = nullptr;
   Scalar* sum = nullptr;
   bool fresh = true;
+  Scalar* backprop_sums = nullptr;
 };
 
 template <typename Scalar>

@@ -22,8 +22,9 @@ at::Tensor gram_squared_norms(const at::Tensor& activations, const at::Tensor& b
 
 /// Squared norms of single gradients, and their sum.
 struct Formed {
-  at::Tensor squared_norms;  ///< ||g_i||^2, [B]
-  at::Tensor sum;            ///< sum_i g_i, [O, I]
+  at::Tensor squared_norms;    ///< ||g_i||^2, [B]
+  at::Tensor sum;              ///< sum_i g_i, [O, I]
+  at::Tensor backprop_sums{};  ///< sum_s d_is, [B, O], where they were at hand; else undefined
 };
 
 /// Multiply-adds of an example's squared norm by either way, as many of a large product as take the

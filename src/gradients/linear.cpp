@@ -49,7 +49,7 @@ class LinearUse final : public LayerUse {
   std::vector<NormsAndSum> norms_and_sums(const at::Tensor& backprops,
                                           MethodChoices& choices) const override {
     if (backprops.dim() != 2) {
-      return LayerUse::norms_and_sums(backprops, choices);
+      return over_positions(backprops, choices);
     }
     const auto d = by_example(backprops), a = input_by_example(backprops);
     const auto products =
@@ -66,7 +66,32 @@ class LinearUse final : public LayerUse {
   NormsAndSum norms_and_sum(const Parameter& parameter, const at::Tensor& backprops,
                             MethodChoices& choices) const override {
     const auto g = gradients(parameter, backprops);
-    if (parameter.role == Role::kBias || g.positions() == 1) {
+    at::Tensor position_sums;
+    return parameter.role == Role::kBias ? reduced(g) : of_weight(g, choices, position_sums);
+  }
+
+ private:
+  /// The weight is before the bias, whose gradients it may bring along.
+  std::vector<NormsAndSum> over_positions(const at::Tensor& backprops,
+                                          MethodChoices& choices) const {
+    std::vector<NormsAndSum> found;
+    at::Tensor position_sums;
+    for (const auto& each : parameters()) {
+      if (each.role == Role::kBias) {
+        found.push_back(reduced(position_sums.defined() ? FactoredGradients::from_dense(
+                                                              position_sums, each.shape(), "bias")
+                                                        : gradients(each, backprops)));
+      } else {
+        found.push_back(of_weight(gradients(each, backprops), choices, position_sums));
+      }
+    }
+    return found;
+  }
+
+  /// Sets `position_sums` to sum_s d_is, [B, O], if that is at hand.
+  static NormsAndSum of_weight(const FactoredGradients& g, MethodChoices& choices,
+                               at::Tensor& position_sums) {
+    if (g.positions() == 1) {
       return reduced(g);
     }
     const auto S = static_cast<double>(g.positions()), I = static_cast<double>(g.inputs()),
@@ -81,13 +106,13 @@ class LinearUse final : public LayerUse {
         {"formed", examples * kernels::forming_operations(S, I, O),
          [&] {
            const auto made = kernels::formed_squared_norms(g.activations(), g.backprops());
+           position_sums = made.backprop_sums;
            return NormsAndSum{made.squared_norms, made.sum, g.method(), ""};
          }},
     };
     return choices.compute(describe("linear", g.activations(), g.backprops()), ways);
   }
 
- private:
   at::Tensor weight_, bias_;
   bool transposed_;
 };

@@ -35,6 +35,11 @@ class PositionFormer {
   void run() {
     for (int64_t i = 0; i < f_.examples; ++i) {
       gather_rows(i);
+      if (result_.backprop_sums != nullptr) {
+        for (int64_t t = 0; t < tiles_; ++t) {
+          add_rows_up(i, t);
+        }
+      }
       const bool fresh = result_.fresh && i == 0;
       Squares squares{};
       for (auto c = range_.column_begin; c < range_.column_end; c += kColumns) {
@@ -75,6 +80,38 @@ class PositionFormer {
       const auto row = range_.row_begin + t * kPositionRows;
       gather<kPositionRows>(f_.backprops, example, row, range_.row_end - row,
                             rows_.get() + t * tile_numbers);
+    }
+  }
+
+  /// sum_s d_is of a tile of rows while it is near, kLanes positions at a time: so many registers
+  /// hold whole rows of the tile, kPositionRows of them. Runs of kSummedPositions in Scalar.
+  void add_rows_up(int64_t example, int64_t t) {
+    constexpr int64_t kSummedPositions = 512;
+    constexpr auto kNumbers = kPositionRows * kLanes;
+    const auto* numbers = rows_.get() + t * f_.positions * kPositionRows;
+    double sums[kPositionRows] = {};
+    for (int64_t begin = 0; begin < f_.positions; begin += kSummedPositions) {
+      const auto count = std::min(kSummedPositions, f_.positions - begin) * kPositionRows;
+      const auto* from = numbers + begin * kPositionRows;
+      V total[kPositionRows] = {};
+      int64_t j = 0;
+      for (; j + kNumbers <= count; j += kNumbers) {
+        for (int64_t k = 0; k < kPositionRows; ++k) {
+          total[k] += Vector<Scalar>::load(from + j + k * kLanes);
+        }
+      }
+      for (int64_t k = 0; k < kNumbers; ++k) {
+        sums[k % kPositionRows] += static_cast<double>(total[k / kLanes][k % kLanes]);
+      }
+      for (; j < count; ++j) {
+        sums[j % kPositionRows] += static_cast<double>(from[j]);
+      }
+    }
+    const auto row = range_.row_begin + t * kPositionRows;
+    const auto rows = std::min(kPositionRows, range_.row_end - row);
+    for (int64_t r = 0; r < rows; ++r) {
+      result_.backprop_sums[example * f_.backprops.numbers + row + r] =
+          static_cast<Scalar>(sums[r]);
     }
   }
 

@@ -166,16 +166,22 @@ kernels::Formed form_over_positions(const at::Tensor& a, const at::Tensor& d, bo
                             std::max<int64_t>(1, kPackedNumbers / positions));
   auto norms = at::zeros({grid.size(), examples}, a.options().dtype(at::kDouble));
   const auto sum = with_sum ? at::empty({outputs, inputs}, a.options()) : at::Tensor();
+  const auto backprop_sums = with_sum ? at::empty({examples, outputs}, a.options()) : at::Tensor();
+  const auto data = [](const at::Tensor& values) {
+    return values.defined() ? values.template data_ptr<Scalar>() : nullptr;
+  };
   auto* norms_data = norms.template data_ptr<double>();
-  auto* sum_data = with_sum ? sum.template data_ptr<Scalar>() : nullptr;
   at::parallel_for(
       0, grid.size(), divided_up(grid.size(), threads), [&](int64_t first, int64_t last) {
         for (int64_t part = first; part < last; ++part) {
-          form_positions<Scalar>(formation, grid[part],
-                                 {norms_data + part * examples, sum_data, /*fresh=*/true});
+          const auto range = grid[part];
+          const bool first_columns = range.column_begin == 0;
+          form_positions<Scalar>(formation, range,
+                                 {norms_data + part * examples, data(sum), /*fresh=*/true,
+                                  first_columns ? data(backprop_sums) : nullptr});
         }
       });
-  return {grid.size() == 1 ? norms.squeeze(0) : norms.sum(0), sum};
+  return {grid.size() == 1 ? norms.squeeze(0) : norms.sum(0), sum, backprop_sums};
 }
 
 }  // namespace

@@ -82,9 +82,21 @@ double sum_scale(const Factors& f) {
 ::testing::AssertionResult formed_is_right(const Factors& f) {
   const auto actual = kernels::formed_squared_norms(f.a, f.d);
   const auto expected = twins::formed(f.a, f.d);
-  return all_of(
-      {typed_near(actual.squared_norms, expected.squared_norms, f.a.scalar_type(), norm_scale(f)),
-       typed_near(actual.sum, expected.sum, f.a.scalar_type(), sum_scale(f))});
+  const auto type = f.a.scalar_type();
+  // Not every kernel has the sums over positions at hand.
+  const auto sums = twins::wide(f.d).sum(1);
+  return all_of({typed_near(actual.squared_norms, expected.squared_norms, type, norm_scale(f)),
+                 typed_near(actual.sum, expected.sum, type, sum_scale(f)),
+                 typed_near(actual.backprop_sums.defined() ? actual.backprop_sums
+                                                           : sums.to(actual.sum.options()),
+                            sums, type, test::largest(twins::wide(f.d).abs().sum(1)))});
+}
+
+TEST(FormedSquaredNorms, BringTheSumsOverPositionsAlong) {
+  for (const auto type : {at::kFloat, at::kDouble}) {
+    const auto f = factors(3, 1100, 40, 30, type, at::kCPU);
+    EXPECT_TRUE(kernels::formed_squared_norms(f.a, f.d).backprop_sums.defined());
+  }
 }
 
 struct Shape {

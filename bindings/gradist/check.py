@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gradist.layers import Layers
 from gradist.methods import Method
 from gradist.per_example import PerExample, per_example
-from gradist.probe import Data, apply_model, data_of, refuse_coupled, refuse_random, take, trainable, unchanged
+from gradist.probe import Data, apply_model, data_of, gradients_of, refuse_coupled, refuse_random, take, trainable, unchanged
 
 __all__ = ["Check", "check"]
 
@@ -117,8 +117,7 @@ def _alone(
     """The loss of one example and its gradients by plain autograd."""
     index = torch.tensor([example])
     loss = loss_fn(apply_model(model, take(inputs, index)), take(targets, index)).sum()
-    gradients = torch.autograd.grad(loss, list(parameters), allow_unused=True, materialize_grads=True)
-    return loss.detach(), [each.to_dense() for each in gradients]
+    return loss.detach(), gradients_of(loss, parameters)
 
 
 def _scale(loss: Tensor, alone: Tensor) -> str:

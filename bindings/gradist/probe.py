@@ -22,6 +22,7 @@ __all__ = [
     "apply_model",
     "check_alone_as_in_batch",
     "data_of",
+    "gradients_of",
     "is_random",
     "refuse_coupled",
     "refuse_random",
@@ -143,8 +144,7 @@ class ModelSource:
         with torch.enable_grad():
             losses = self.losses(indices)
             total = (losses * weights.to(losses)).sum()
-            gradients = torch.autograd.grad(total, self.parameters, allow_unused=True, materialize_grads=True)
-            return [each.to_dense() for each in gradients]
+            return gradients_of(total, self.parameters)
 
 
 @contextlib.contextmanager
@@ -159,6 +159,12 @@ def unchanged(layers: Layers) -> Iterator[None]:
             with torch.no_grad():
                 for each, former in buffers:
                     each.copy_(former)
+
+
+def gradients_of(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+    """Gradients of a loss by plain autograd, dense: zeros where it does not depend on a parameter, and those of embeddings too."""
+    gradients = torch.autograd.grad(loss, list(parameters), allow_unused=True, materialize_grads=True)
+    return [each.to_dense() for each in gradients]
 
 
 def trainable(layers: Layers) -> tuple[list[str], list[Tensor]]:

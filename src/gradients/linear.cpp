@@ -63,13 +63,6 @@ class LinearUse final : public LayerUse {
     return found;
   }
 
-  NormsAndSum norms_and_sum(const Parameter& parameter, const at::Tensor& backprops,
-                            MethodChoices& choices) const override {
-    const auto g = gradients(parameter, backprops);
-    at::Tensor position_sums;
-    return parameter.role == Role::kBias ? reduced(g) : of_weight(g, choices, position_sums);
-  }
-
  private:
   /// The weight is before the bias, whose gradients it may bring along.
   std::vector<NormsAndSum> over_positions(const at::Tensor& backprops,

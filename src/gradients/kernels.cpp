@@ -19,6 +19,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <vector>
 
 namespace gradist::kernels {
@@ -49,6 +50,25 @@ Pair checked_factors(const at::Tensor& activations, const at::Tensor& backprops)
 
 bool nothing_to_sum(const at::Tensor& activations, const at::Tensor& backprops) {
   return activations.numel() == 0 || backprops.numel() == 0;
+}
+
+/// Of factors [B, S, I] and [B, S, O] in the type of their sums.
+Multiplier chosen(Multiplier multiplier, const at::Tensor& a, const at::Tensor& d) {
+  if (multiplier == Multiplier::kVectors || !can_use_amx(a, d)) {
+    return Multiplier::kVectors;
+  }
+  const auto S = static_cast<double>(a.size(1)), I = static_cast<double>(a.size(2)),
+             O = static_cast<double>(d.size(2));
+  const bool fewer = amx_forming_operations(S, I, O) < forming_operations(S, I, O);
+  return multiplier == Multiplier::kAmx || fewer ? Multiplier::kAmx : Multiplier::kVectors;
+}
+
+/// d^T a, [O, I], as the sum over the positions of one long example.
+at::Tensor sum_of_outer_products(const at::Tensor& a, const at::Tensor& d, Multiplier multiplier) {
+  const auto activations = a.unsqueeze(0), backprops = d.unsqueeze(0);
+  return chosen(multiplier, activations, backprops) == Multiplier::kAmx
+             ? cpu::formed_squared_norms(activations, backprops, true, Multiplier::kAmx).sum
+             : at::mm(d.t(), a);
 }
 
 /// The sums over no positions, or of no channels.
@@ -168,8 +188,19 @@ at::Tensor gram_squared_norms(const at::Tensor& activations, const at::Tensor& b
   return by_operations::gram_squared_norms(a.to(sum_type(a)), d.to(sum_type(d))).to(sum_type(a));
 }
 
+bool can_use_amx(const at::Tensor& activations, const at::Tensor& backprops) {
+  return detail::can_form_by_amx(activations, backprops);
+}
+
+double amx_forming_operations(double positions, double inputs, double outputs) {
+  constexpr double kProduct = 0.55, kFetched = 22;  // a multiply-add, a number of a or d
+  const auto whole = [](double count) { return std::ceil(count / 32) * 32; };
+  return kProduct * whole(positions) * whole(inputs) * whole(outputs) +
+         kFetched * positions * (inputs + outputs);
+}
+
 Formed formed_squared_norms(const at::Tensor& activations, const at::Tensor& backprops,
-                            bool with_sum) {
+                            bool with_sum, Multiplier multiplier) {
   const at::NoGradGuard no_grad;
   const auto [a, d] = checked_factors(activations, backprops);
   if (nothing_to_sum(a, d)) {
@@ -177,7 +208,8 @@ Formed formed_squared_norms(const at::Tensor& activations, const at::Tensor& bac
     return {at::zeros({a.size(0)}, options), at::zeros({d.size(2), a.size(2)}, options)};
   }
   if (a.is_cpu()) {
-    return cpu::formed_squared_norms(a.to(sum_type(a)), d.to(sum_type(d)), with_sum);
+    const auto left = a.to(sum_type(a)), right = d.to(sum_type(d));
+    return cpu::formed_squared_norms(left, right, with_sum, chosen(multiplier, left, right));
   }
 #ifdef GRADIST_CUDA
   if (a.is_cuda()) {
@@ -197,7 +229,8 @@ Formed row_squared_norms(const at::Tensor& rows) {
   return {at::linalg_vector_norm(d, 2, at::IntArrayRef{1}).square_(), d.sum(0)};
 }
 
-OuterProducts outer_products(const at::Tensor& activations, const at::Tensor& backprops) {
+OuterProducts outer_products(const at::Tensor& activations, const at::Tensor& backprops,
+                             Multiplier multiplier) {
   const at::NoGradGuard no_grad;
   TORCH_INTERNAL_ASSERT(activations.dim() == 2 && backprops.dim() == 2 &&
                         activations.size(0) == backprops.size(0));
@@ -207,7 +240,7 @@ OuterProducts outer_products(const at::Tensor& activations, const at::Tensor& ba
   const auto bias = row_squared_norms(d);
   auto norms = a.is_cpu() ? cpu::squared_norms(a)
                           : at::linalg_vector_norm(a, 2, at::IntArrayRef{1}).square_();
-  return {{norms.mul_(bias.squared_norms), at::mm(d.t(), a)}, bias};
+  return {{norms.mul_(bias.squared_norms), sum_of_outer_products(a, d, multiplier)}, bias};
 }
 
 Formed token_squared_norms(const at::Tensor& tokens, const at::Tensor& backprops, int64_t count) {

@@ -36,11 +36,20 @@ constexpr double forming_operations(double positions, double inputs, double outp
   return (positions + 14) * inputs * outputs;
 }
 
+/// What multiplies float32 on the CPU: its vectors, or where `can_use_amx` its tiles of bfloat16
+/// (Intel AMX), which lose no more of a number than float32 does: see form_positions_amx. Any: the
+/// one with fewer operations.
+enum class Multiplier { kAny, kVectors, kAmx };
+
+/// Whether AMX multiplies a [B, S, I] and d [B, S, O], and forming_operations of it.
+bool can_use_amx(const at::Tensor& activations, const at::Tensor& backprops);
+double amx_forming_operations(double positions, double inputs, double outputs);
+
 /// Both from one formation of each g_i, a block at a time that is squared and added to the sum
 /// where it stands (in registers or in cache): no B x O x I memory. B S I O multiply-adds, those of
 /// the sum alone. Without `with_sum` the sum may be undefined.
 Formed formed_squared_norms(const at::Tensor& activations, const at::Tensor& backprops,
-                            bool with_sum = true);
+                            bool with_sum = true, Multiplier multiplier = Multiplier::kAny);
 
 /// The same of gradients that are given as rows [B, n]: sum [n].
 Formed row_squared_norms(const at::Tensor& rows);
@@ -51,7 +60,8 @@ struct OuterProducts {
   Formed weight;  ///< sum [O, I]
   Formed bias;    ///< sum [O]
 };
-OuterProducts outer_products(const at::Tensor& activations, const at::Tensor& backprops);
+OuterProducts outer_products(const at::Tensor& activations, const at::Tensor& backprops,
+                             Multiplier multiplier = Multiplier::kAny);
 
 /// The same for the rows of an embedding: g_i = sum_s e(t_is) d_is^T with tokens t [B, S] int64 and
 /// d [B, S, I], e(t) the unit vector t of `count`. Sum [count, I]. Rows that an example has several

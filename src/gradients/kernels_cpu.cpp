@@ -559,9 +559,10 @@ at::Tensor gram_squared_norms(const at::Tensor& activations, const at::Tensor& b
 }
 
 Formed formed_squared_norms(const at::Tensor& activations, const at::Tensor& backprops,
-                            bool with_sum) {
+                            bool with_sum, Multiplier multiplier) {
   if (detail::can_form_positions(activations, backprops)) {
-    auto formed = detail::form_positions_norms_and_sum(activations, backprops, with_sum);
+    auto formed =
+        detail::form_positions_norms_and_sum(activations, backprops, with_sum, multiplier);
     formed.squared_norms = formed.squared_norms.to(activations.scalar_type());
     return formed;
   }

@@ -8,7 +8,7 @@ namespace gradist::kernels::cpu {
 
 at::Tensor gram_squared_norms(const at::Tensor& activations, const at::Tensor& backprops);
 Formed formed_squared_norms(const at::Tensor& activations, const at::Tensor& backprops,
-                            bool with_sum);
+                            bool with_sum, Multiplier multiplier);
 at::Tensor squared_norms(const at::Tensor& rows);
 Formed row_squared_norms(const at::Tensor& rows);
 Formed token_squared_norms(const at::Tensor& tokens, const at::Tensor& backprops, int64_t count);

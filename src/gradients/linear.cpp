@@ -4,6 +4,7 @@
 #include <ATen/ops/linear.h>
 #include <ATen/ops/matmul.h>
 
+#include <utility>
 #include <vector>
 
 namespace gradist::rules {
@@ -45,25 +46,50 @@ class LinearUse final : public LayerUse {
                        : FactoredGradients(a, d, shape, "linear");
   }
 
-  /// With one position all norms come from the same two.
   std::vector<NormsAndSum> norms_and_sums(const at::Tensor& backprops,
                                           MethodChoices& choices) const override {
-    if (backprops.dim() != 2) {
-      return over_positions(backprops, choices);
+    return backprops.dim() == 2 ? of_rows(backprops, choices) : over_positions(backprops, choices);
+  }
+
+ private:
+  /// With one position all norms come from the same two.
+  std::vector<NormsAndSum> of_rows(const at::Tensor& backprops, MethodChoices& choices) const {
+    auto d = by_example(backprops), a = input_by_example(backprops);
+    if (transposed_) {
+      std::swap(a, d);
     }
-    const auto d = by_example(backprops), a = input_by_example(backprops);
-    const auto products =
-        transposed_ ? kernels::outer_products(d, a) : kernels::outer_products(a, d);
+    kernels::OuterProducts products;
+    const auto by = [&](kernels::Multiplier multiplier) {
+      products = kernels::outer_products(a, d, multiplier);
+      return NormsAndSum{products.weight.squared_norms, products.weight.sum, "linear", ""};
+    };
+    const auto weight = summed(a, d, by, choices);
     std::vector<NormsAndSum> found;
     for (const auto& each : parameters()) {
-      const bool is_bias = each.role == Role::kBias;
-      const auto& own = is_bias ? products.bias : products.weight;
-      found.push_back({own.squared_norms, own.sum, is_bias ? "bias" : "linear", ""});
+      found.push_back(each.role == Role::kBias
+                          ? NormsAndSum{products.bias.squared_norms, products.bias.sum, "bias", ""}
+                          : weight);
     }
     return found;
   }
 
- private:
+  /// By BLAS or AMX, where there is a choice.
+  template <typename By>
+  static NormsAndSum summed(const at::Tensor& a, const at::Tensor& d, const By& by,
+                            MethodChoices& choices) {
+    if (!kernels::can_use_amx(a.unsqueeze(0), d.unsqueeze(0))) {
+      return by(kernels::Multiplier::kVectors);
+    }
+    const auto B = static_cast<double>(a.size(0)), I = static_cast<double>(a.size(1)),
+               O = static_cast<double>(d.size(1));
+    const std::vector<MethodChoices::Way> ways{
+        {"BLAS", B * I * O, [&] { return by(kernels::Multiplier::kVectors); }},
+        {"AMX", kernels::amx_forming_operations(B, I, O),
+         [&] { return by(kernels::Multiplier::kAmx); }},
+    };
+    return choices.compute(describe("linear", a, d), ways);
+  }
+
   /// The weight is before the bias, whose gradients it may bring along.
   std::vector<NormsAndSum> over_positions(const at::Tensor& backprops,
                                           MethodChoices& choices) const {
@@ -90,19 +116,25 @@ class LinearUse final : public LayerUse {
     const auto S = static_cast<double>(g.positions()), I = static_cast<double>(g.inputs()),
                O = static_cast<double>(g.outputs());
     const auto examples = static_cast<double>(g.size());
-    const std::vector<MethodChoices::Way> ways{
+    const auto form = [&](kernels::Multiplier multiplier) {
+      const auto made = kernels::formed_squared_norms(g.activations(), g.backprops(),
+                                                      /*with_sum=*/true, multiplier);
+      position_sums = made.backprop_sums;
+      return NormsAndSum{made.squared_norms, made.sum, g.method(), ""};
+    };
+    std::vector<MethodChoices::Way> ways{
         {"gram", examples * (kernels::gram_operations(S, I, O) + S * I * O),
          [&] {
            return NormsAndSum{kernels::gram_squared_norms(g.activations(), g.backprops()), g.sum(),
                               g.method(), ""};
          }},
         {"formed", examples * kernels::forming_operations(S, I, O),
-         [&] {
-           const auto made = kernels::formed_squared_norms(g.activations(), g.backprops());
-           position_sums = made.backprop_sums;
-           return NormsAndSum{made.squared_norms, made.sum, g.method(), ""};
-         }},
+         [&] { return form(kernels::Multiplier::kVectors); }},
     };
+    if (kernels::can_use_amx(g.activations(), g.backprops())) {
+      ways.push_back({"formed by AMX", examples * kernels::amx_forming_operations(S, I, O),
+                      [&] { return form(kernels::Multiplier::kAmx); }});
+    }
     return choices.compute(describe("linear", g.activations(), g.backprops()), ways);
   }
 

@@ -9,6 +9,7 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 namespace gradist::detail {
@@ -108,27 +109,30 @@ kernels::Formed norms_and_sum(const Formation<Scalar>& formation, int64_t exampl
 /// Numbers of d that a part brings side by side: they stay in its thread's L2.
 constexpr int64_t kPackedNumbers = int64_t{1} << 17;
 
+/// Fewer positions leave tiles too empty.
+constexpr int64_t kFewestAmxPositions = 16;
+
 /// Multiply-adds worth a thread.
 constexpr int64_t kGrain = int64_t{1} << 20;
 
 int64_t divided_up(int64_t x, int64_t y) { return (x + y - 1) / y; }
 
-/// Divides the coordinates [O, I] into a grid of ranges.
+/// Divides the coordinates [O, I] into a grid of ranges, at least `parts`.
 class CoordinateGrid {
  public:
-  CoordinateGrid(int64_t rows, int64_t columns, PositionTile tile, int64_t parts, int64_t most_rows)
+  CoordinateGrid(int64_t rows, int64_t columns, PositionTile tile, PositionTile most, int64_t parts)
       : rows_(rows),
         columns_(columns),
         tile_(tile),
         row_tiles_(divided_up(rows, tile.rows)),
         column_tiles_(divided_up(columns, tile.columns)),
-        down_(std::min(row_tiles_, divided_up(rows, most_rows))),
-        across_(1) {
+        down_(std::min(row_tiles_, divided_up(rows, most.rows))),
+        across_(std::min(column_tiles_, divided_up(columns, most.columns))) {
     // Every part brings its rows and its columns side by side: the longer side is divided.
     if (rows >= columns) {
-      down_ = std::min(row_tiles_, std::max(down_, parts));
+      down_ = std::min(row_tiles_, std::max(down_, divided_up(parts, across_)));
     }
-    across_ = std::min(column_tiles_, divided_up(parts, down_));
+    across_ = std::min(column_tiles_, std::max(across_, divided_up(parts, down_)));
   }
 
   int64_t size() const { return down_ * across_; }
@@ -155,15 +159,22 @@ PositionSide<Scalar> position_side(const at::Tensor& values) {
   return {values.const_data_ptr<Scalar>(), values.stride(0), values.stride(1), values.size(2)};
 }
 
+/// form_positions or form_positions_amx, and what a part may bring side by side.
 template <typename Scalar>
-kernels::Formed form_over_positions(const at::Tensor& a, const at::Tensor& d, bool with_sum) {
+struct PositionKernel {
+  decltype(&form_positions<Scalar>) form;
+  PositionTile tile, most;
+};
+
+template <typename Scalar>
+kernels::Formed form_over_positions(const at::Tensor& a, const at::Tensor& d, bool with_sum,
+                                    const PositionKernel<Scalar>& kernel) {
   const auto examples = a.size(0), positions = a.size(1), inputs = a.size(2), outputs = d.size(2);
   const PositionFormation<Scalar> formation{position_side<Scalar>(d), position_side<Scalar>(a),
                                             examples, positions};
   const auto work = examples * positions * inputs * outputs;
   const auto threads = std::clamp<int64_t>(work / kGrain, 1, at::get_num_threads());
-  const CoordinateGrid grid(outputs, inputs, position_tile<Scalar>(), threads,
-                            std::max<int64_t>(1, kPackedNumbers / positions));
+  const CoordinateGrid grid(outputs, inputs, kernel.tile, kernel.most, threads);
   auto norms = at::zeros({grid.size(), examples}, a.options().dtype(at::kDouble));
   const auto sum = with_sum ? at::empty({outputs, inputs}, a.options()) : at::Tensor();
   const auto backprop_sums = with_sum ? at::empty({examples, outputs}, a.options()) : at::Tensor();
@@ -171,16 +182,16 @@ kernels::Formed form_over_positions(const at::Tensor& a, const at::Tensor& d, bo
     return values.defined() ? values.template data_ptr<Scalar>() : nullptr;
   };
   auto* norms_data = norms.template data_ptr<double>();
-  at::parallel_for(
-      0, grid.size(), divided_up(grid.size(), threads), [&](int64_t first, int64_t last) {
-        for (int64_t part = first; part < last; ++part) {
-          const auto range = grid[part];
-          const bool first_columns = range.column_begin == 0;
-          form_positions<Scalar>(formation, range,
-                                 {norms_data + part * examples, data(sum), /*fresh=*/true,
-                                  first_columns ? data(backprop_sums) : nullptr});
-        }
-      });
+  at::parallel_for(0, grid.size(), divided_up(grid.size(), threads),
+                   [&](int64_t first, int64_t last) {
+                     for (int64_t part = first; part < last; ++part) {
+                       const auto range = grid[part];
+                       const bool first_columns = range.column_begin == 0;
+                       kernel.form(formation, range,
+                                   {norms_data + part * examples, data(sum), /*fresh=*/true,
+                                    first_columns ? data(backprop_sums) : nullptr});
+                     }
+                   });
   return {grid.size() == 1 ? norms.squeeze(0) : norms.sum(0), sum, backprop_sums};
 }
 
@@ -196,10 +207,31 @@ bool can_form_positions(const at::Tensor& activations, const at::Tensor& backpro
          side_by_side(backprops);
 }
 
+bool can_form_by_amx(const at::Tensor& activations, const at::Tensor& backprops) {
+  return has_amx() && can_form_positions(activations, backprops) &&
+         backprops.scalar_type() == at::kFloat && activations.size(1) >= kFewestAmxPositions &&
+         activations.size(1) <= kAmxPositions &&
+         std::min(activations.size(2), backprops.size(2)) >= kAmxTile.rows;
+}
+
 kernels::Formed form_positions_norms_and_sum(const at::Tensor& activations,
-                                             const at::Tensor& backprops, bool with_sum) {
+                                             const at::Tensor& backprops, bool with_sum,
+                                             kernels::Multiplier multiplier) {
+  const auto most = std::max<int64_t>(1, kPackedNumbers / activations.size(1));
+  if (multiplier == kernels::Multiplier::kAmx && can_form_by_amx(activations, backprops)) {
+    const auto formed = form_over_positions<float>(activations, backprops, with_sum,
+                                                   {&form_positions_amx, kAmxTile, {most, most}});
+    // Infinities, which are not their parts' sums, are for the other kernel.
+    const auto* norms = formed.squared_norms.const_data_ptr<double>();
+    if (std::all_of(norms, norms + formed.squared_norms.numel(),
+                    [](double norm) { return std::isfinite(norm); })) {
+      return formed;
+    }
+  }
   return AT_DISPATCH_FLOATING_TYPES(backprops.scalar_type(), "form_positions", [&] {
-    return form_over_positions<scalar_t>(activations, backprops, with_sum);
+    return form_over_positions<scalar_t>(
+        activations, backprops, with_sum,
+        {&form_positions<scalar_t>, position_tile<scalar_t>(), {most, activations.size(2)}});
   });
 }
 

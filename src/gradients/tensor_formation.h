@@ -35,6 +35,10 @@ bool can_form_positions(const at::Tensor& activations, const at::Tensor& backpro
 /// Of a linear layer over positions: ||g_i||^2 [B] float64 and sum_i g_i [O, I], undefined without
 /// `with_sum`.
 kernels::Formed form_positions_norms_and_sum(const at::Tensor& activations,
-                                             const at::Tensor& backprops, bool with_sum = true);
+                                             const at::Tensor& backprops, bool with_sum,
+                                             kernels::Multiplier multiplier);
+
+/// Whether AMX may be the multiplier: of what form_positions takes, float32, and worth it.
+bool can_form_by_amx(const at::Tensor& activations, const at::Tensor& backprops);
 
 }  // namespace gradist::detail

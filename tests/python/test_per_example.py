@@ -149,7 +149,7 @@ def test_coverage_names_every_parameter_and_what_falls_back_is_what_the_zoo_says
     "name, parameter, ways",
     [
         ("cnn", "3.weight", ["in registers", "grouped convolution", "unfolded", "gram"]),
-        ("gpt", "blocks.0.0.layers.0.1.project_in.weight", ["gram", "formed"]),
+        ("gpt", "blocks.0.0.layers.0.1.project_in.weight", ["gram", "formed", "formed by AMX"]),
     ],
 )
 def test_the_reason_says_which_ways_were_tried_and_how_long_each_took(name, parameter, ways):

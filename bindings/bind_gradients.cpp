@@ -1,5 +1,6 @@
 #include "bind.h"
 
+#include "gradients/amx.h"
 #include "gradients/tape.h"
 #include "gradients/without_autocast.h"
 
@@ -161,14 +162,15 @@ void bind_rules(py::class_<Tape>& tape) {
           "linear",
           [](Tape& self, const at::Tensor& input, const at::Tensor& weight,
              const OptionalTensor& bias, bool sequence_first) {
-            return record(self, rules::linear(input, weight, or_undefined(bias)), sequence_first);
+            return record(self, rules::linear(input, weight, or_undefined(bias), self.by_amx()),
+                          sequence_first);
           },
           no_gil, py::arg("input"), py::arg("weight"), py::arg("bias") = py::none(),
           py::arg("sequence_first") = false)
       .def(
           "matmul",
           [](Tape& self, const at::Tensor& input, const at::Tensor& weight) {
-            return record(self, rules::matmul(input, weight));
+            return record(self, rules::matmul(input, weight, self.by_amx()));
           },
           no_gil, py::arg("input"), py::arg("weight"))
       .def(
@@ -258,16 +260,17 @@ void bind_rules(py::class_<Tape>& tape) {
 }  // namespace
 
 void bind_gradients(py::module_& module) {
+  module.def("has_amx", &detail::has_amx);
   bind_batch(module);
   bind_choices(module);
   py::class_<Tape> tape(module, "Tape");
   tape.def(py::init([](int64_t examples, bool reduce, bool keep_factors,
-                       std::shared_ptr<MethodChoices> choices) {
+                       std::shared_ptr<MethodChoices> choices, bool by_amx) {
              return std::make_unique<Tape>(
-                 Tape::Options{examples, reduce, keep_factors, std::move(choices)});
+                 Tape::Options{examples, reduce, keep_factors, std::move(choices), by_amx});
            }),
            py::kw_only(), py::arg("examples") = 0, py::arg("reduce") = false,
-           py::arg("keep_factors") = true, py::arg("choices") = nullptr)
+           py::arg("keep_factors") = true, py::arg("choices") = nullptr, py::arg("by_amx") = false)
       .def("backward", &backward, py::arg("losses"), py::arg("parameters"),
            py::arg("loss_of_example") = py::none())
       .def("backward_reduced", &backward_reduced, py::arg("losses"), py::arg("parameters"),

@@ -158,6 +158,8 @@ class MethodChoices:
     @property
     def choices(self) -> dict[str, tuple[str, str]]: ...
 
+def has_amx() -> bool: ...
+
 class Tape:
     """Records one pass so that the gradient of every single example is known in factors.
 
@@ -165,7 +167,8 @@ class Tape:
     """
 
     def __init__(
-        self, *, examples: int = 0, reduce: bool = False, keep_factors: bool = True, choices: MethodChoices | None = None
+        self, *, examples: int = 0, reduce: bool = False, keep_factors: bool = True, choices: MethodChoices | None = None,
+        by_amx: bool = False,
     ) -> None: ...
     def linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None, sequence_first: bool = False) -> Tensor | None: ...
     def matmul(self, input: Tensor, weight: Tensor) -> Tensor | None: ...

@@ -102,7 +102,7 @@ def gradient_norms(
 def _pass(source: ModelSource, setting: _Setting, examples: int) -> GradientNorms:
     """The first `examples` examples in chunks."""
     result = GradientNorms(source.parameter_names, setting.chunk)
-    source.format = setting.format
+    source.format, source.by_amx = setting.format, setting.by_amx
     for begin in range(0, examples, setting.chunk):
         result._add(source.reduced(begin, min(begin + setting.chunk, examples), choices))
     return result
@@ -114,21 +114,25 @@ class _Setting:
 
     chunk: int
     format: torch.memory_format = torch.contiguous_format
+    by_amx: bool = False
 
     @property
     def way(self) -> str:
         """As `choices` keeps it."""
-        return f"chunks of {self.chunk}" + (_CHANNELS_LAST if self.format == torch.channels_last else "")
+        return f"chunks of {self.chunk}" + _CHANNELS_LAST * (self.format == torch.channels_last) + _BY_AMX * self.by_amx
 
     @classmethod
     def of(cls, way: str, limit: int) -> _Setting:
-        size = way.removeprefix("chunks of ").removesuffix(_CHANNELS_LAST)
+        rest = way.removesuffix(_BY_AMX)
+        size = rest.removeprefix("chunks of ").removesuffix(_CHANNELS_LAST)
         if not size.isdecimal() or int(size) == 0:
-            raise ValueError(f"choices: {way!r}, must be such as 'chunks of 32' or 'chunks of 32{_CHANNELS_LAST}'")
-        return cls(min(int(size), limit), torch.channels_last if way.endswith(_CHANNELS_LAST) else torch.contiguous_format)
+            raise ValueError(f"choices: {way!r}, must be such as 'chunks of 32' or 'chunks of 32{_CHANNELS_LAST}{_BY_AMX}'")
+        format = torch.channels_last if rest.endswith(_CHANNELS_LAST) else torch.contiguous_format
+        return cls(min(int(size), limit), format, way.endswith(_BY_AMX))
 
 
 _CHANNELS_LAST = ", channels last"
+_BY_AMX = ", linear layers by AMX"
 _described: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], str]] = weakref.WeakKeyDictionary()
 """By model and shapes, under which name `choices` has how a batch goes through it."""
 
@@ -159,11 +163,13 @@ def _description(source: ModelSource, shapes: tuple[Any, ...], limit: int, chunk
 
 
 def _tried(source: ModelSource, limit: int, chunk: int) -> _Setting:
-    """The fastest of images channel by channel and with the channels last, and then of halves, quarters, ... of the batch until
-    they get slower."""
+    """The fastest of images channel by channel and with the channels last, of linear layers by torch and by AMX, and then of
+    halves, quarters, ... of the batch until they get slower."""
     search = _Search(source, _Setting(min(chunk or source.examples, limit)))
     if source.has_images():
         search.tries(replace(search.best, format=torch.channels_last))
+    if _core.has_amx() and any(isinstance(layer, nn.Linear | nn.MultiheadAttention) for _, layer in source.layers.named):
+        search.tries(replace(search.best, by_amx=True))
     size = search.best.chunk // 2
     while size and not chunk and search.tries(replace(search.best, chunk=size)):
         size //= 2

@@ -64,6 +64,8 @@ class ModelSource:
         self.coverage: dict[str, str] = {}
         self.format = torch.contiguous_format
         """In which inputs that are images [B, C, H, W] are given to the model."""
+        self.by_amx = False
+        """Whether `reduced` runs linear layers by AMX where it can: rounded otherwise than torch's."""
 
     def has_images(self) -> bool:
         """Whether inputs are images, to which `format` applies."""
@@ -111,7 +113,7 @@ class ModelSource:
             inputs, targets = (_mapped(each, lambda tensor: rows(tensor, begin, end)) for each in (inputs, targets))
 
         def new_tape() -> _core.Tape:
-            return _core.Tape(examples=end - begin, reduce=True, keep_factors=False, choices=choices)
+            return _core.Tape(examples=end - begin, reduce=True, keep_factors=False, choices=choices, by_amx=self.by_amx)
 
         with torch.enable_grad():
             tape = new_tape()

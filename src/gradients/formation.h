@@ -108,22 +108,6 @@ struct PositionTile {
 template <typename Scalar>
 PositionTile position_tile();
 
-/// The same in float32 by tiles of bfloat16 (Intel AMX), where `has_amx`, for no more than
-/// kAmxPositions positions. Every number is a sum of three bfloat16, x = h + m + l; of the nine
-/// products the six largest are taken, h h + h m + m h + m m + h l + l h, and added in float32:
-/// what is left out is below 2^-23 of a product, as what a float32 loses. One product where all
-/// numbers of an example are bfloat16 themselves. An infinity becomes a NaN. [Henry, Tang,
-/// Heinecke 2019, "Leveraging the bfloat16 artificial intelligence datatype for higher-precision
-/// computations"]
-void form_positions_amx(const PositionFormation<float>& formation, const CoordinateRange& range,
-                        const PositionResult<float>& result);
-
-/// Whether this build, the processor and the system know AMX.
-bool has_amx();
-
-constexpr PositionTile kAmxTile{16, 32};
-constexpr int64_t kAmxPositions = 2048;
-
 /// The kernels of one instruction set.
 struct FormationKernels {
   void (*form_float)(const Formation<float>&, int64_t, int64_t, FormationPart,

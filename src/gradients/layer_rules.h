@@ -16,11 +16,13 @@ namespace gradist::rules {
 
 using Use = std::unique_ptr<LayerUse>;
 
-/// y = x W^T + b; x [B, ..., I], W [O, I], b [O]. linear.cpp
-Use linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias);
+/// y = x W^T + b; x [B, ..., I], W [O, I], b [O]. By AMX where `by_amx` and linear_by_amx can.
+/// linear.cpp
+Use linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+           bool by_amx = false);
 
 /// y = x W; x [B, ..., I], W [I, O]. linear.cpp
-Use matmul(const at::Tensor& input, const at::Tensor& weight);
+Use matmul(const at::Tensor& input, const at::Tensor& weight, bool by_amx = false);
 
 /// Everything about a convolution but its tensors; one number a spatial dimension.
 struct Convolution {

@@ -1,3 +1,4 @@
+#include "gradients/amx_linear.h"
 #include "gradients/kernels.h"
 #include "gradients/layer_rules.h"
 
@@ -19,17 +20,24 @@ class LinearUse final : public LayerUse {
  public:
   /// `transposed`: W is [I, O].
   LinearUse(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
-            bool transposed)
+            bool transposed, bool by_amx)
       : LayerUse(input, "a linear layer"),
         weight_(weight.detach()),
         bias_(bias.defined() ? bias.detach() : bias),
-        transposed_(transposed) {
+        transposed_(transposed),
+        by_amx_(by_amx) {
     add_parameter(weight, Role::kWeight);
     add_parameter(bias, Role::kBias);
   }
 
   at::Tensor forward() override {
     const auto input = take_input();
+    if (by_amx_) {
+      const auto weight = transposed_ ? weight_.t() : weight_;
+      if (const auto output = detail::linear_by_amx(input, weight, bias_); output.defined()) {
+        return output;
+      }
+    }
     return transposed_ ? at::matmul(input, weight_) : at::linear(input, weight_, bias_);
   }
 
@@ -139,17 +147,17 @@ class LinearUse final : public LayerUse {
   }
 
   at::Tensor weight_, bias_;
-  bool transposed_;
+  bool transposed_, by_amx_;
 };
 
 }  // namespace
 
-Use linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) {
-  return std::make_unique<LinearUse>(input, weight, bias, false);
+Use linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias, bool by_amx) {
+  return std::make_unique<LinearUse>(input, weight, bias, false, by_amx);
 }
 
-Use matmul(const at::Tensor& input, const at::Tensor& weight) {
-  return std::make_unique<LinearUse>(input, weight, at::Tensor(), true);
+Use matmul(const at::Tensor& input, const at::Tensor& weight, bool by_amx) {
+  return std::make_unique<LinearUse>(input, weight, at::Tensor(), true, by_amx);
 }
 
 }  // namespace gradist::rules

@@ -289,6 +289,8 @@ void Tape::settle(const ParameterList& parameters, const std::vector<at::Tensor>
   }
 }
 
+bool Tape::by_amx() const { return state_->options.by_amx; }
+
 int64_t Tape::examples() const { return state_->layout.examples; }
 
 void Tape::close() { state_->closed = true; }
@@ -342,7 +344,7 @@ at::Tensor Tape::record(rules::Use use, const std::function<at::Tensor()>& plain
 }
 
 at::Tensor Tape::linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) {
-  return record(rules::linear(input, weight, bias),
+  return record(rules::linear(input, weight, bias, by_amx()),
                 [&] { return at::linear(input, weight, bias); });
 }
 

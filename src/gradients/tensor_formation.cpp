@@ -1,5 +1,7 @@
 #include "gradients/tensor_formation.h"
 
+#include "gradients/amx.h"
+#include "gradients/coordinate_grid.h"
 #include "gradients/formation.h"
 
 #include <ATen/Dispatch.h>
@@ -115,56 +117,26 @@ constexpr int64_t kFewestAmxPositions = 16;
 /// Multiply-adds worth a thread.
 constexpr int64_t kGrain = int64_t{1} << 20;
 
-int64_t divided_up(int64_t x, int64_t y) { return (x + y - 1) / y; }
-
-/// Divides the coordinates [O, I] into a grid of ranges, at least `parts`.
-class CoordinateGrid {
- public:
-  CoordinateGrid(int64_t rows, int64_t columns, PositionTile tile, PositionTile most, int64_t parts)
-      : rows_(rows),
-        columns_(columns),
-        tile_(tile),
-        row_tiles_(divided_up(rows, tile.rows)),
-        column_tiles_(divided_up(columns, tile.columns)),
-        down_(std::min(row_tiles_, divided_up(rows, most.rows))),
-        across_(std::min(column_tiles_, divided_up(columns, most.columns))) {
-    // Every part brings its rows and its columns side by side: the longer side is divided.
-    if (rows >= columns) {
-      down_ = std::min(row_tiles_, std::max(down_, divided_up(parts, across_)));
-    }
-    across_ = std::min(column_tiles_, std::max(across_, divided_up(parts, down_)));
-  }
-
-  int64_t size() const { return down_ * across_; }
-
-  CoordinateRange operator[](int64_t part) const {
-    const auto row = part / across_, column = part % across_;
-    const auto begin = [](int64_t of, int64_t parts, int64_t tiles, int64_t tile, int64_t end) {
-      return std::min(of * tiles / parts * tile, end);
-    };
-    return {begin(row, down_, row_tiles_, tile_.rows, rows_),
-            begin(row + 1, down_, row_tiles_, tile_.rows, rows_),
-            begin(column, across_, column_tiles_, tile_.columns, columns_),
-            begin(column + 1, across_, column_tiles_, tile_.columns, columns_)};
-  }
-
- private:
-  int64_t rows_, columns_;
-  PositionTile tile_;
-  int64_t row_tiles_, column_tiles_, down_, across_;
-};
-
 template <typename Scalar>
 PositionSide<Scalar> position_side(const at::Tensor& values) {
   return {values.const_data_ptr<Scalar>(), values.stride(0), values.stride(1), values.size(2)};
 }
 
-/// form_positions or form_positions_amx, and what a part may bring side by side.
+/// What forms, and what a part may bring side by side.
 template <typename Scalar>
 struct PositionKernel {
   decltype(&form_positions<Scalar>) form;
   PositionTile tile, most;
 };
+
+void form_positions_by_amx(const PositionFormation<float>& f, const CoordinateRange& range,
+                           const PositionResult<float>& result) {
+  const auto side = [](const PositionSide<float>& of) {
+    return AmxSide{of.data, of.example, of.position, 1, of.numbers};
+  };
+  multiply_by_amx({side(f.backprops), side(f.activations), f.examples, f.positions}, range,
+                  {result.sum, nullptr, result.fresh, result.squared_norms, result.backprop_sums});
+}
 
 template <typename Scalar>
 kernels::Formed form_over_positions(const at::Tensor& a, const at::Tensor& d, bool with_sum,
@@ -219,8 +191,11 @@ kernels::Formed form_positions_norms_and_sum(const at::Tensor& activations,
                                              kernels::Multiplier multiplier) {
   const auto most = std::max<int64_t>(1, kPackedNumbers / activations.size(1));
   if (multiplier == kernels::Multiplier::kAmx && can_form_by_amx(activations, backprops)) {
-    const auto formed = form_over_positions<float>(activations, backprops, with_sum,
-                                                   {&form_positions_amx, kAmxTile, {most, most}});
+    const auto formed =
+        form_over_positions<float>(activations, backprops, with_sum,
+                                   {&form_positions_by_amx,
+                                    kAmxTile,
+                                    {backprops.size(2), kAmxColumnNumbers / activations.size(1)}});
     // Infinities, which are not their parts' sums, are for the other kernel.
     const auto* norms = formed.squared_norms.const_data_ptr<double>();
     if (std::all_of(norms, norms + formed.squared_norms.numel(),

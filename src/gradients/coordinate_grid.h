@@ -1,0 +1,50 @@
+#pragma once
+
+#include "gradients/formation.h"
+
+#include <algorithm>
+#include <cstdint>
+
+namespace gradist::detail {
+
+inline int64_t divided_up(int64_t x, int64_t y) { return (x + y - 1) / y; }
+
+/// Divides coordinates [rows, columns] into a grid of ranges of `most` rows and columns, which
+/// begin at multiples of `tile`; into as many as `parts` where there are so many tiles.
+class CoordinateGrid {
+ public:
+  CoordinateGrid(int64_t rows, int64_t columns, PositionTile tile, PositionTile most, int64_t parts)
+      : rows_(rows),
+        columns_(columns),
+        tile_(tile),
+        row_tiles_(divided_up(rows, tile.rows)),
+        column_tiles_(divided_up(columns, tile.columns)),
+        down_(std::min(row_tiles_, divided_up(rows, most.rows))),
+        across_(std::min(column_tiles_, divided_up(columns, most.columns))) {
+    // Every part brings its rows and its columns side by side: the longer side is divided.
+    if (rows >= columns) {
+      down_ = std::min(row_tiles_, std::max(down_, divided_up(parts, across_)));
+    }
+    across_ = std::min(column_tiles_, std::max(across_, divided_up(parts, down_)));
+  }
+
+  int64_t size() const { return down_ * across_; }
+
+  CoordinateRange operator[](int64_t part) const {
+    const auto row = part / across_, column = part % across_;
+    const auto begin = [](int64_t of, int64_t parts, int64_t tiles, int64_t tile, int64_t end) {
+      return std::min(of * tiles / parts * tile, end);
+    };
+    return {begin(row, down_, row_tiles_, tile_.rows, rows_),
+            begin(row + 1, down_, row_tiles_, tile_.rows, rows_),
+            begin(column, across_, column_tiles_, tile_.columns, columns_),
+            begin(column + 1, across_, column_tiles_, tile_.columns, columns_)};
+  }
+
+ private:
+  int64_t rows_, columns_;
+  PositionTile tile_;
+  int64_t row_tiles_, column_tiles_, down_, across_;
+};
+
+}  // namespace gradist::detail

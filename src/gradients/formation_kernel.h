@@ -182,8 +182,10 @@ void gather_channels(const FormationSide<Scalar>& side, const Scalar* from, int6
       }
     }
   }
+  const auto row = p / side.columns, column = p % side.columns;
+  Walk source{side.columns, side.column, side.row, column, row * side.row + column * side.column};
   for (; p < positions; ++p) {
-    const auto* numbers = start + p / side.columns * side.row + p % side.columns * side.column;
+    const auto* numbers = start + source.next();
     auto* there = to + walk.next();
     for (int64_t c = 0; c < width; ++c) {
       there[c] = numbers[c * side.channel];
@@ -191,8 +193,8 @@ void gather_channels(const FormationSide<Scalar>& side, const Scalar* from, int6
   }
 }
 
-/// One register of columns of g: where its inputs start, relative to those of (u, v) = (0, 0) at
-/// the first position, and how many lanes are used.
+/// Columns of g from `column` on, a run or one register of them: where their inputs start, relative
+/// to the first of the first position, and how many there are.
 struct ColumnBlock {
   int64_t offset, width, column;
 };
@@ -220,12 +222,17 @@ class Former {
         padded_rows_(f_.input.rows + 2 * f_.padding[0]),
         channels_(f_.input.channels),
         columns_(f_.kernel_rows * f_.kernel_columns * channels_),
+        runs_(make_runs()),
+        unrolled_(is_worth_unrolling()),
         blocks_(make_blocks(part)),
         backprops_numbers_(tiles_ * positions_ * kTileRows),
-        input_numbers_(padded_rows_ * padded_columns_ * channels_ + kTileBlocks * kLanes),
+        plane_numbers_(padded_rows_ * padded_columns_ * channels_ + kTileBlocks * kLanes),
+        input_numbers_(unrolled_ ? positions_ * unrolled_step() + kTileBlocks * kLanes
+                                 : plane_numbers_),
         group_(group_size()),
         backprops_(group_ * backprops_numbers_),
-        input_(group_ * input_numbers_) {}
+        input_(group_ * input_numbers_),
+        plane_(unrolled_ ? plane_numbers_ : 0) {}
 
   /// A group of examples at a time: while their part of a tile's sum is added, it stays in L1.
   void run(int64_t begin, int64_t end, const FormationResult<Scalar>& result) {
@@ -253,18 +260,38 @@ class Former {
   }
 
  private:
-  std::vector<ColumnBlock> make_blocks(FormationPart part) const {
-    std::vector<ColumnBlock> blocks;
-    // Inputs of neighbouring kernel columns lie side by side, unless dilated.
+  /// Columns whose inputs lie side by side: those of neighbouring kernel columns do, unless
+  /// dilated.
+  std::vector<ColumnBlock> make_runs() const {
+    std::vector<ColumnBlock> runs;
     const bool joined = f_.dilation[1] == 1;
     const auto width = joined ? f_.kernel_columns * channels_ : channels_;
     for (int64_t u = 0; u < f_.kernel_rows; ++u) {
       for (int64_t v = 0; v < (joined ? 1 : f_.kernel_columns); ++v) {
         const auto start = (u * f_.dilation[0] * padded_columns_ + v * f_.dilation[1]) * channels_;
-        const auto column = (u * f_.kernel_columns + v) * channels_;
-        for (int64_t c = 0; c < width; c += kLanes) {
-          blocks.push_back({start + c, std::min(kLanes, width - c), column + c});
-        }
+        runs.push_back({start, width, (u * f_.kernel_columns + v) * channels_});
+      }
+    }
+    return runs;
+  }
+
+  /// Runs shorter than a register leave it partly empty: then all inputs of a position are brought
+  /// side by side. To copy a run takes about as long as a register does for a tile.
+  bool is_worth_unrolling() const {
+    const auto count = static_cast<int64_t>(runs_.size());
+    const auto saved = count - (columns_ + kLanes - 1) / kLanes;
+    return runs_.front().width < kLanes && saved * tiles_ >= count;
+  }
+
+  /// Numbers from one position to the next where they are unrolled.
+  int64_t unrolled_step() const { return (columns_ + kLanes - 1) / kLanes * kLanes; }
+
+  std::vector<ColumnBlock> make_blocks(FormationPart part) const {
+    std::vector<ColumnBlock> blocks;
+    const std::vector<ColumnBlock> all{{0, columns_, 0}};
+    for (const auto& run : unrolled_ ? all : runs_) {
+      for (int64_t c = 0; c < run.width; c += kLanes) {
+        blocks.push_back({run.offset + c, std::min(kLanes, run.width - c), run.column + c});
       }
     }
     const auto count = static_cast<int64_t>(blocks.size());
@@ -290,7 +317,7 @@ class Former {
   }
 
   /// Brings an example's backprops into tiles of outputs [tile][position][kTileRows] and its inputs
-  /// into a padded plane [row][column][channel], as number `g` of its group.
+  /// into a padded plane [row][column][channel], unrolled or not, as number `g` of its group.
   void read(int64_t example, int64_t g) {
     const auto& d = f_.backprops;
     auto* backprops = backprops_.get() + g * backprops_numbers_;
@@ -299,11 +326,18 @@ class Former {
                       backprops + t * positions_ * kTileRows,
                       {d.columns, kTileRows, d.columns * kTileRows});
     }
+    auto* input = input_.get() + g * input_numbers_;
+    read_plane(example, unrolled_ ? plane_.get() : input);
+    if (unrolled_) {
+      unroll(input);
+    }
+  }
+
+  void read_plane(int64_t example, Scalar* plane) {
     const auto& x = f_.input;
     const auto* from = x.data + example * x.example;
-    auto* origin = input_.get() + g * input_numbers_ +
-                   (f_.padding[0] * padded_columns_ + f_.padding[1]) * channels_;
-    if (x.channel == 1 && x.column == channels_) {
+    auto* origin = plane + (f_.padding[0] * padded_columns_ + f_.padding[1]) * channels_;
+    if ((channels_ == 1 || x.channel == 1) && x.column == channels_) {
       for (int64_t h = 0; h < x.rows; ++h) {
         std::memcpy(origin + h * padded_columns_ * channels_, from + h * x.row,
                     static_cast<size_t>(x.columns * channels_) * sizeof(Scalar));
@@ -312,6 +346,21 @@ class Former {
     }
     for (int64_t c = 0; c < channels_; c += kTileRows) {
       gather_channels(x, from, c, origin + c, {x.columns, channels_, padded_columns_ * channels_});
+    }
+  }
+
+  /// The inputs of every position side by side. A whole register is copied for a run: what is
+  /// beyond is written over by the next one, or in no column.
+  void unroll(Scalar* to) const {
+    const auto& d = f_.backprops;
+    for (int64_t h = 0; h < d.rows; ++h) {
+      const auto* from = plane_.get() + h * f_.stride[0] * padded_columns_ * channels_;
+      for (int64_t w = 0; w < d.columns; ++w, from += f_.stride[1] * channels_) {
+        for (const auto& run : runs_) {
+          Vector<Scalar>::store(to + run.column, Vector<Scalar>::load(from + run.offset));
+        }
+        to += unrolled_step();
+      }
     }
   }
 
@@ -396,8 +445,9 @@ class Former {
   [[gnu::always_inline]] void products(int64_t first, const Scalar* backprops, const Scalar* input,
                                        V (&tile)[kTileRows][kBlocks]) const {
     const auto& d = f_.backprops;
-    const auto row_step = f_.stride[0] * padded_columns_ * channels_;
-    const auto column_step = f_.stride[1] * channels_;
+    const auto row_step =
+        unrolled_ ? d.columns * unrolled_step() : f_.stride[0] * padded_columns_ * channels_;
+    const auto column_step = unrolled_ ? unrolled_step() : f_.stride[1] * channels_;
     const auto columns_at_once = std::min(d.columns, kBlockedPositions);
     const auto rows_at_once =
         std::max<int64_t>(1, kBlockedPositions / std::max<int64_t>(1, d.columns));
@@ -481,9 +531,12 @@ class Former {
 
   Formation<Scalar> f_;
   int64_t positions_, tiles_, padded_columns_, padded_rows_, channels_, columns_;
+  std::vector<ColumnBlock> runs_;
+  bool unrolled_;
   std::vector<ColumnBlock> blocks_;
-  int64_t backprops_numbers_, input_numbers_, group_;  ///< numbers of one example
+  int64_t backprops_numbers_, plane_numbers_, input_numbers_, group_;  ///< numbers of one example
   Buffer<Scalar> backprops_, input_;
+  Buffer<Scalar> plane_;  ///< of one example, before it is unrolled
   std::array<Squares, kMostInGroup> squares_;
 };
 

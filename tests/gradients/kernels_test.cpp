@@ -317,6 +317,26 @@ TEST_P(Kernels, ConvSquaredNormsOfLargeWeights) {
   }
 }
 
+// The few inputs of a position that lie side by side leave registers empty: they are brought
+// together. As images channel by channel, and with the channels last.
+TEST_P(Kernels, ConvSquaredNormsOfFewChannels) {
+  using kernels::ConvGeometry;
+  for (const auto type : {at::kDouble, at::kFloat}) {
+    const auto check = [&](int64_t C, int64_t O, const ConvGeometry& geometry) {
+      auto c = convolution(3, C, O, 17, 14, geometry, type, GetParam());
+      EXPECT_TRUE(conv_is_right(c)) << type << " " << C << " " << O;
+      c.x = c.x.contiguous(at::MemoryFormat::ChannelsLast);
+      c.d = c.d.contiguous(at::MemoryFormat::ChannelsLast);
+      EXPECT_TRUE(conv_is_right(c)) << type << " " << C << " " << O << " channels last";
+    };
+    check(1, 16, {.kernel = {8, 8}, .stride = {2, 2}, .padding = {3, 3}});
+    check(1, 40, {.kernel = {3, 3}, .padding = {1, 1}});
+    check(3, 70, {.kernel = {3, 3}, .stride = {1, 2}, .padding = {0, 1}});
+    check(2, 33, {.kernel = {5, 2}, .padding = {2, 0}, .dilation = {2, 3}});
+    check(1, 9, {.kernel = {7, 1}});
+  }
+}
+
 TEST_P(Kernels, ConvSquaredNormsOfAnyShape) {
   EXPECT_TRUE(rc::check("convolutions of any shape", [&] {
     kernels::ConvGeometry geometry;
@@ -328,7 +348,7 @@ TEST_P(Kernels, ConvSquaredNormsOfAnyShape) {
       geometry.dilation[side] = any_between(1, 2);
     }
     const auto c = convolution(any_between(0, 4), geometry.groups * any_between(1, 4),
-                               geometry.groups * any_between(1, 4), any_between(5, 9),
+                               geometry.groups * any_between(1, 20), any_between(5, 9),
                                any_between(5, 9), geometry, kTypes[any_between(0, 3)], GetParam(),
                                static_cast<uint64_t>(any_between(0, 1'000'000)));
     RC_ASSERT(static_cast<bool>(conv_is_right(c)));

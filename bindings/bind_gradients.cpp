@@ -4,6 +4,8 @@
 #include "gradients/tape.h"
 #include "gradients/without_autocast.h"
 
+#include <ATen/ops/zeros.h>
+
 #include <optional>
 #include <utility>
 
@@ -63,6 +65,59 @@ GradientBatch batch(const Tape& tape, const ParameterList& parameters, int64_t e
         FactoredGradients::from_dense(formed[p], parameters[places[p]].sizes().vec(), "one-by-one");
   }
   return result;
+}
+
+/// Results of parameters, null where there is none.
+using Found = std::vector<const NormsAndSum*>;
+
+/// Without an operation of torch's for each: a small model takes no longer than they do.
+template <typename Scalar>
+void add_on_cpu(const at::Tensor& norms, const at::Tensor& total) {
+  const auto* from = norms.const_data_ptr<Scalar>();
+  auto* to = total.data_ptr<double>();
+  for (int64_t i = 0; i < total.numel(); ++i) {
+    to[i] += static_cast<double>(from[i]);
+  }
+}
+
+/// ||g_i||^2, [B] float64; none if one is missing, or they are not all on one device.
+OptionalTensor squared_norms(const Found& found) {
+  const c10::NoGradGuard no_grad;
+  at::Tensor total;
+  for (const auto* each : found) {
+    if (each == nullptr || (total.defined() && each->squared_norms.device() != total.device())) {
+      return std::nullopt;
+    }
+    const auto& norms = each->squared_norms;
+    if (!total.defined()) {
+      total = at::zeros(norms.sizes(), norms.options().dtype(at::kDouble));
+    }
+    if (norms.is_cpu() && norms.is_contiguous() && norms.scalar_type() == at::kFloat) {
+      add_on_cpu<float>(norms, total);
+    } else if (norms.is_cpu() && norms.is_contiguous() && norms.scalar_type() == at::kDouble) {
+      add_on_cpu<double>(norms, total);
+    } else {
+      total.add_(norms);
+    }
+  }
+  return total.defined() ? OptionalTensor(total) : std::nullopt;
+}
+
+/// Adds the sums to the parameters' `.grad`, as a backward pass does.
+void add_to_grad(const ParameterList& parameters, const Found& found) {
+  const c10::NoGradGuard no_grad;
+  for (size_t l = 0; l < parameters.size(); ++l) {
+    if (found.at(l) == nullptr) {
+      continue;
+    }
+    const auto sum = found[l]->sum.to(parameters[l].scalar_type());
+    auto& grad = parameters[l].mutable_grad();
+    if (grad.defined()) {
+      grad.add_(sum);
+    } else {
+      grad = sum;
+    }
+  }
 }
 
 std::vector<std::string> methods(const GradientBatch& gradients) {
@@ -128,6 +183,9 @@ void bind_batch(py::module_& module) {
       .def_readonly("sum", &NormsAndSum::sum)
       .def_readonly("method", &NormsAndSum::method)
       .def_readonly("reason", &NormsAndSum::reason);
+  module.def("squared_norms", &squared_norms, py::call_guard<NoGil>(), py::arg("found"));
+  module.def("add_to_grad", &add_to_grad, py::call_guard<NoGil>(), py::arg("parameters"),
+             py::arg("found"));
 
   py::class_<ReducedGradients>(module, "ReducedGradients")
       .def_readonly("losses", &ReducedGradients::losses)

@@ -116,6 +116,9 @@ class PerExample:
     def _complete_grad(self, again: Sequence[int]) -> None:
         """Adds to `.grad` what autograd has not: the layers have detached their parameters, and what was differentiated twice
         (`again`) did not reach them either."""
+        if not again and not self._layers.sparse:
+            _core.add_to_grad(self._parameters, self._reduced)
+            return
         with torch.no_grad():
             for position, (parameter, found) in enumerate(zip(self._parameters, self._reduced, strict=True)):
                 if found is not None or position in again:
@@ -173,11 +176,8 @@ class PerExample:
     def squared_norms(self) -> Tensor:
         """||g_i||^2, [B] float64."""
         self._result()
-        found = self._reduced
-        if all(each is not None for each in found) and not self._formed and len({each.device for each in self._parameters}) == 1:
-            norms = [each.squared_norms for each in found if each is not None]
-            if len({each.dtype for each in norms}) == 1:
-                return torch.stack(norms).sum(0, dtype=torch.float64)
+        if not self._formed and (total := _core.squared_norms(self._reduced)) is not None:
+            return total
         norms = list(self.per_parameter().values())
         if len({each.device for each in norms}) > 1:
             norms = [each.cpu() for each in norms]

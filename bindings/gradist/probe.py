@@ -71,6 +71,10 @@ class ModelSource:
         """Whether inputs are images, to which `format` applies."""
         return any(_is_image(each) for each in tensors_in(self.inputs))
 
+    def has_linear_layers(self) -> bool:
+        """Whether there are layers to which `by_amx` may apply."""
+        return any(isinstance(layer, nn.Linear | nn.MultiheadAttention) for _, layer in self.layers.named)
+
     def losses(self, indices: Tensor) -> Tensor:
         """f_i for the examples `indices` [B], by a plain forward pass."""
         return self._losses(take(self.inputs, indices), take(self.targets, indices), len(indices))

@@ -10,6 +10,7 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <vector>
@@ -29,7 +30,7 @@ static_assert(kTile == kTileRows && kTile == Vector<float>::kLanes);
 /// Positions of one product of tiles: half of them in the lower halves of words, half in the upper.
 constexpr int64_t kStep = 2 * kTile;
 
-/// A block of g_i, that is formed at once: one tile of rows, two of columns. A core with another
+/// A block of C that is computed at once: one tile of rows, two of columns. A core with another
 /// thread beside has few tiles to spare: with four tiles of sums it is twice as slow.
 constexpr int64_t kRows = kAmxTile.rows, kColumns = kAmxTile.columns;
 static_assert(kRows == kTile && kColumns == 2 * kTile);
@@ -49,6 +50,9 @@ Parts parts_of(Floats x) {
   const auto m = rounded(rest);
   return {{h, m, Words(rest - Floats(m))}};
 }
+
+/// Tile instructions do not tell the compiler what memory they read: nothing stays to be written.
+void written() { std::atomic_signal_fence(std::memory_order_seq_cst); }
 
 /// Sums over positions of the numbers of a tile.
 struct Sums {
@@ -85,6 +89,7 @@ class Side {
         }
       }
     }
+    written();
     for (size_t t = 0; t < totals.size(); ++t) {
       const auto at = (first + static_cast<int64_t>(t)) * kTile;
       for (int64_t j = 0; j < std::min(kTile, end_ - begin_ - at); ++j) {
@@ -283,6 +288,7 @@ class Tiles {
     constexpr int kUsed = 5;
     std::fill_n(configuration.row_bytes, kUsed, static_cast<uint16_t>(kRowBytes));
     std::fill_n(configuration.rows, kUsed, static_cast<uint8_t>(kTile));
+    written();
     _tile_loadconfig(&configuration);
   }
   ~Tiles() { _tile_release(); }

@@ -20,8 +20,7 @@ struct AmxSide {
 /// Every number is a sum of three bfloat16, x = h + m + l; of the nine products the six largest are
 /// taken, h h + h m + m h + m m + h l + l h, and added in float32: what is left out is below 2^-23
 /// of a product, as what a float32 loses. One product where all numbers are bfloat16 themselves. An
-/// infinity becomes a NaN. [Henry, Tang, Heinecke 2019, "Leveraging the bfloat16 artificial
-/// intelligence datatype for higher-precision computations"]
+/// infinity becomes a NaN. [Henry19]
 struct AmxProducts {
   AmxSide rows, columns;
   int64_t examples = 1, positions = 0;

@@ -28,13 +28,24 @@ constexpr int64_t kPositionsTogether = 512;
 /// Multiply-adds worth a thread.
 constexpr int64_t kGrain = int64_t{1} << 20;
 
-/// [..., n] as [rows, n] in its own memory, numbers of a row side by side; else undefined.
+/// Float32 on the CPU, and neither wrapped, as inside torch.func, nor with a tangent.
+bool has_own_memory(const at::Tensor& tensor) {
+  return tensor.is_cpu() && tensor.layout() == at::kStrided && tensor.scalar_type() == at::kFloat &&
+         !at::isTensorSubclassLike(tensor) && !tensor._fw_grad(/*level=*/0).defined();
+}
+
+/// [..., n] as [rows, n] in its own memory, evenly apart and the numbers of one side by side; else
+/// undefined.
 at::Tensor as_rows(const at::Tensor& values) {
-  if (values.scalar_type() != at::kFloat || values.stride(-1) != 1) {
+  if (!has_own_memory(values) || values.stride(-1) != 1) {
     return {};
   }
-  auto rows = values.reshape({-1, values.size(-1)});
-  return rows.const_data_ptr() == values.const_data_ptr() ? rows : at::Tensor();
+  for (auto i = values.dim() - 2; i > 0; --i) {
+    if (values.stride(i - 1) != values.size(i) * values.stride(i)) {
+      return {};
+    }
+  }
+  return values.reshape({-1, values.size(-1)});
 }
 
 /// x M + shift for x [..., K] and a matrix M [K, columns], whose number (k, c) is `matrix`'s number
@@ -107,23 +118,16 @@ struct LinearByAmx : torch::autograd::Function<LinearByAmx> {
   }
 };
 
-bool has_own_memory(const at::Tensor& tensor) {
-  return tensor.is_cpu() && tensor.layout() == at::kStrided && !at::isTensorSubclassLike(tensor) &&
-         !tensor._fw_grad(/*level=*/0).defined();
-}
-
 bool fits(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) {
   if (!has_amx() || input.dim() < 2 || weight.dim() != 2 || !has_own_memory(input) ||
       !has_own_memory(weight) || at::autocast::is_autocast_enabled(at::kCPU)) {
     return false;
   }
-  return weight.scalar_type() == at::kFloat &&
-         std::min(weight.size(0), weight.size(1)) >= kNarrowest &&
+  return std::min(weight.size(0), weight.size(1)) >= kNarrowest &&
          (weight.stride(0) == 1 || weight.stride(1) == 1) &&
          input.numel() >= kFewestRows * input.size(-1) && input.size(-1) == weight.size(1) &&
-         (!bias.defined() ||
-          (has_own_memory(bias) && bias.scalar_type() == at::kFloat && bias.dim() == 1 &&
-           bias.size(0) == weight.size(0) && bias.stride(0) == 1));
+         (!bias.defined() || (has_own_memory(bias) && bias.dim() == 1 &&
+                              bias.size(0) == weight.size(0) && bias.stride(0) == 1));
 }
 
 }  // namespace

@@ -98,6 +98,7 @@ TEST_F(AmxLinear, LeavesTheRestToTorch) {
   EXPECT_FALSE(linear_by_amx(x, weight.slice(0, 0, 10), {}).defined());
   EXPECT_FALSE(linear_by_amx(x.slice(1, 0, 70), weight, {}).defined()) << "the shapes do not fit";
   EXPECT_FALSE(linear_by_amx(in_float({80, 600}, 1).t(), weight, {}).defined());
+  EXPECT_FALSE(linear_by_amx(in_float({200, 3, 80}, 1).transpose(0, 1), weight, {}).defined());
   EXPECT_FALSE(linear_by_amx(x.to_sparse_csr(), weight, {}).defined());
   EXPECT_FALSE(linear_by_amx(x, weight, bias.slice(0, 0, 1).expand({70})).defined());
   at::autocast::set_autocast_enabled(at::kCPU, true);

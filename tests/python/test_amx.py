@@ -45,6 +45,20 @@ class Mapped(nn.Module):
         return torch.func.vmap(self.inner)(self.before(x).tanh())
 
 
+class Jacobian(nn.Module):
+    """Differentiates its recorded layer for a batch of directions at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x):
+        y = self.inner(x).sin()
+        directions = torch.stack([torch.ones_like(y), y.detach()])
+        (slopes,) = torch.autograd.grad(y, x, directions, is_grads_batched=True, create_graph=True)
+        return y + slopes.sum(dim=0)
+
+
 class Attention(nn.Module):
     def __init__(self):
         super().__init__()
@@ -71,6 +85,7 @@ MODELS = {
     "attention": Attention,
     "penalized": Penalized,
     "mapped": Mapped,
+    "jacobian": lambda: nn.Sequential(nn.Linear(WIDTH, WIDTH), Jacobian()),
     "multiplied": Multiplied,
     "tied": lambda: (lambda layer: nn.Sequential(layer, nn.Tanh(), layer))(nn.Linear(WIDTH, WIDTH)),
 }
@@ -108,7 +123,7 @@ def sums(name, by_amx):
     return [each.sum for each in measured(*problem(name), by_amx)[1].parameters]
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "penalized"])  # whose examples run one by one
+@pytest.mark.parametrize("name", sorted(MODELS.keys() - {"penalized", "jacobian"}))  # their examples run one by one
 def test_numbers_are_rounded_otherwise_than_torch_does(name):
     """So that the tests here see AMX at work, and the same bits each time."""
     plain, by_amx = sums(name, False), sums(name, True)

@@ -4,8 +4,6 @@
 #include "gradients/tape.h"
 #include "gradients/without_autocast.h"
 
-#include <ATen/ops/zeros.h>
-
 #include <optional>
 #include <utility>
 
@@ -67,50 +65,26 @@ GradientBatch batch(const Tape& tape, const ParameterList& parameters, int64_t e
   return result;
 }
 
-/// Results of parameters, null where there is none.
-using Found = std::vector<const NormsAndSum*>;
-
-/// Without an operation of torch's for each: a small model takes no longer than they do.
-template <typename Scalar>
-void add_on_cpu(const at::Tensor& norms, const at::Tensor& total) {
-  const auto* from = norms.const_data_ptr<Scalar>();
-  auto* to = total.data_ptr<double>();
-  for (int64_t i = 0; i < total.numel(); ++i) {
-    to[i] += static_cast<double>(from[i]);
-  }
-}
-
 /// ||g_i||^2, [B] float64; none if one is missing, or they are not all on one device.
-OptionalTensor squared_norms(const Found& found) {
-  const c10::NoGradGuard no_grad;
-  at::Tensor total;
+OptionalTensor squared_norms(const std::vector<const NormsAndSum*>& found) {
+  ReducedGradients all;
   for (const auto* each : found) {
-    if (each == nullptr || (total.defined() && each->squared_norms.device() != total.device())) {
+    if (each == nullptr || each->squared_norms.device() != found[0]->squared_norms.device()) {
       return std::nullopt;
     }
-    const auto& norms = each->squared_norms;
-    if (!total.defined()) {
-      total = at::zeros(norms.sizes(), norms.options().dtype(at::kDouble));
-    }
-    if (norms.is_cpu() && norms.is_contiguous() && norms.scalar_type() == at::kFloat) {
-      add_on_cpu<float>(norms, total);
-    } else if (norms.is_cpu() && norms.is_contiguous() && norms.scalar_type() == at::kDouble) {
-      add_on_cpu<double>(norms, total);
-    } else {
-      total.add_(norms);
-    }
+    all.parameters.push_back(*each);
   }
-  return total.defined() ? OptionalTensor(total) : std::nullopt;
+  return found.empty() ? std::nullopt : OptionalTensor(all.squared_norms());
 }
 
-/// Adds the sums to the parameters' `.grad`, as a backward pass does.
-void add_to_grad(const ParameterList& parameters, const Found& found) {
+/// Adds sums, where there is one, to the parameters' `.grad`, as a backward pass does.
+void add_to_grad(const ParameterList& parameters, const std::vector<OptionalTensor>& sums) {
   const c10::NoGradGuard no_grad;
   for (size_t l = 0; l < parameters.size(); ++l) {
-    if (found.at(l) == nullptr) {
+    if (!sums.at(l)) {
       continue;
     }
-    const auto sum = found[l]->sum.to(parameters[l].scalar_type());
+    const auto sum = sums[l]->to(parameters[l].scalar_type());
     auto& grad = parameters[l].mutable_grad();
     if (grad.defined()) {
       grad.add_(sum);
@@ -185,7 +159,7 @@ void bind_batch(py::module_& module) {
       .def_readonly("reason", &NormsAndSum::reason);
   module.def("squared_norms", &squared_norms, py::call_guard<NoGil>(), py::arg("found"));
   module.def("add_to_grad", &add_to_grad, py::call_guard<NoGil>(), py::arg("parameters"),
-             py::arg("found"));
+             py::arg("sums"));
 
   py::class_<ReducedGradients>(module, "ReducedGradients")
       .def_readonly("losses", &ReducedGradients::losses)

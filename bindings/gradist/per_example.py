@@ -116,17 +116,17 @@ class PerExample:
     def _complete_grad(self, again: Sequence[int]) -> None:
         """Adds to `.grad` what autograd has not: the layers have detached their parameters, and what was differentiated twice
         (`again`) did not reach them either."""
-        if not again and not self._layers.sparse:
-            _core.add_to_grad(self._parameters, self._reduced)
-            return
+        sums = [None if found is None else found.sum for found in self._reduced]
         with torch.no_grad():
-            for position, (parameter, found) in enumerate(zip(self._parameters, self._reduced, strict=True)):
-                if found is not None or position in again:
-                    total = self._formed[position].sum(0) if position in again or found is None else found.sum
-                    total = total.to(parameter.dtype)
-                    if id(parameter) in self._layers.sparse:
-                        total = total.to_sparse(1)
-                    parameter.grad = total if parameter.grad is None else parameter.grad.add_(total)
+            for position in again:
+                sums[position] = self._formed[position].sum(0)
+            if self._layers.sparse:
+                sums = [self._in_layout(*each) for each in zip(self._parameters, sums, strict=True)]
+        _core.add_to_grad(self._parameters, sums)
+
+    def _in_layout(self, parameter: Tensor, total: Tensor | None) -> Tensor | None:
+        """As a backward pass lays out the parameter's `.grad`."""
+        return total.to_sparse(1) if total is not None and id(parameter) in self._layers.sparse else total
 
     def _one_by_one(self, positions: Sequence[int]) -> list[Tensor]:
         """Gradients [B, *shape] of the parameters at these positions, by running the model on each example alone and pulling

@@ -5,7 +5,7 @@
 // Vectors and the order of their numbers are those of the other kernels.
 #define GRADIST_VECTOR_BYTES 64
 #define GRADIST_TILE_ROWS 16
-#include "gradients/formation_kernel.h"
+#include "gradients/kernel_vectors.h"
 
 #include <immintrin.h>
 

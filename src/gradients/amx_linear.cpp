@@ -3,7 +3,6 @@
 #include "gradients/amx.h"
 #include "gradients/coordinate_grid.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/TensorSubclassLikeUtils.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
@@ -24,9 +23,6 @@ constexpr int64_t kFewestRows = 512, kNarrowest = 64;
 /// Positions that are multiplied together: the rows' part of a block stays in L1, the columns of a
 /// range in L2.
 constexpr int64_t kPositionsTogether = 512;
-
-/// Multiply-adds worth a thread.
-constexpr int64_t kGrain = int64_t{1} << 20;
 
 /// Float32 on the CPU, and neither wrapped, as inside torch.func, nor with a tangent.
 bool has_own_memory(const at::Tensor& tensor) {
@@ -59,11 +55,11 @@ at::Tensor product(const at::Tensor& x, const AmxSide& matrix, const at::Tensor&
   auto shape = x.sizes().vec();
   shape.back() = columns;
   auto result = at::empty(shape, x.options());
-  const auto threads = std::clamp<int64_t>(N * K * columns / kGrain, 1, at::get_num_threads());
+  const auto threads = threads_worth(N * K * columns);
   const auto together = divided_up(K, divided_up(K, kPositionsTogether));
   const CoordinateGrid grid(N, columns, kAmxTile, {N, kAmxColumnNumbers / together}, threads);
   std::vector<double> squares(static_cast<size_t>(grid.size()));
-  const auto multiply = [&](int64_t part) {
+  for_each_range(grid, threads, [&](int64_t part) {
     for (int64_t k = 0; k < K; k += together) {
       const auto* from = rows.const_data_ptr<float>() + k;
       auto columns_from_k = matrix;
@@ -80,13 +76,7 @@ at::Tensor product(const at::Tensor& x, const AmxSide& matrix, const at::Tensor&
           {{from, 0, 1, rows.stride(0), N}, columns_from_k, 1, std::min(together, K - k)},
           grid[part], sums);
     }
-  };
-  at::parallel_for(0, grid.size(), divided_up(grid.size(), threads),
-                   [&](int64_t first, int64_t last) {
-                     for (auto part = first; part < last; ++part) {
-                       multiply(part);
-                     }
-                   });
+  });
   const bool finite = std::all_of(squares.begin(), squares.end(),
                                   [](double square) { return std::isfinite(square); });
   return finite ? result : at::Tensor();

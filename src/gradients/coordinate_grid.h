@@ -2,6 +2,8 @@
 
 #include "gradients/formation.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <cstdint>
 
@@ -46,5 +48,22 @@ class CoordinateGrid {
   PositionTile tile_;
   int64_t row_tiles_, column_tiles_, down_, across_;
 };
+
+/// How many threads so many multiply-adds are worth.
+inline int64_t threads_worth(int64_t multiply_adds) {
+  constexpr int64_t kGrain = int64_t{1} << 20;
+  return std::clamp<int64_t>(multiply_adds / kGrain, 1, at::get_num_threads());
+}
+
+/// Calls `work` with the number of every range, on so many threads.
+template <typename Work>
+void for_each_range(const CoordinateGrid& grid, int64_t threads, const Work& work) {
+  at::parallel_for(0, grid.size(), divided_up(grid.size(), threads),
+                   [&](int64_t first, int64_t last) {
+                     for (auto part = first; part < last; ++part) {
+                       work(part);
+                     }
+                   });
+}
 
 }  // namespace gradist::detail

@@ -37,8 +37,8 @@ constexpr double forming_operations(double positions, double inputs, double outp
 }
 
 /// What multiplies float32 on the CPU: its vectors, or where `can_use_amx` its tiles of bfloat16
-/// (Intel AMX), which lose no more of a number than float32 does: see form_positions_amx. Any: the
-/// one with fewer operations.
+/// (Intel AMX), which lose no more of a number than float32 does: see amx.h. Any: the one with
+/// fewer operations.
 enum class Multiplier { kAny, kVectors, kAmx };
 
 /// Whether AMX multiplies a [B, S, I] and d [B, S, O], and forming_operations of it.

@@ -114,9 +114,6 @@ constexpr int64_t kPackedNumbers = int64_t{1} << 17;
 /// Fewer positions leave tiles too empty.
 constexpr int64_t kFewestAmxPositions = 16;
 
-/// Multiply-adds worth a thread.
-constexpr int64_t kGrain = int64_t{1} << 20;
-
 template <typename Scalar>
 PositionSide<Scalar> position_side(const at::Tensor& values) {
   return {values.const_data_ptr<Scalar>(), values.stride(0), values.stride(1), values.size(2)};
@@ -144,8 +141,7 @@ kernels::Formed form_over_positions(const at::Tensor& a, const at::Tensor& d, bo
   const auto examples = a.size(0), positions = a.size(1), inputs = a.size(2), outputs = d.size(2);
   const PositionFormation<Scalar> formation{position_side<Scalar>(d), position_side<Scalar>(a),
                                             examples, positions};
-  const auto work = examples * positions * inputs * outputs;
-  const auto threads = std::clamp<int64_t>(work / kGrain, 1, at::get_num_threads());
+  const auto threads = threads_worth(examples * positions * inputs * outputs);
   const CoordinateGrid grid(outputs, inputs, kernel.tile, kernel.most, threads);
   auto norms = at::zeros({grid.size(), examples}, a.options().dtype(at::kDouble));
   const auto sum = with_sum ? at::empty({outputs, inputs}, a.options()) : at::Tensor();
@@ -154,16 +150,13 @@ kernels::Formed form_over_positions(const at::Tensor& a, const at::Tensor& d, bo
     return values.defined() ? values.template data_ptr<Scalar>() : nullptr;
   };
   auto* norms_data = norms.template data_ptr<double>();
-  at::parallel_for(0, grid.size(), divided_up(grid.size(), threads),
-                   [&](int64_t first, int64_t last) {
-                     for (int64_t part = first; part < last; ++part) {
-                       const auto range = grid[part];
-                       const bool first_columns = range.column_begin == 0;
-                       kernel.form(formation, range,
-                                   {norms_data + part * examples, data(sum), /*fresh=*/true,
-                                    first_columns ? data(backprop_sums) : nullptr});
-                     }
-                   });
+  for_each_range(grid, threads, [&](int64_t part) {
+    const auto range = grid[part];
+    const bool first_columns = range.column_begin == 0;
+    kernel.form(formation, range,
+                {norms_data + part * examples, data(sum), /*fresh=*/true,
+                 first_columns ? data(backprop_sums) : nullptr});
+  });
   return {grid.size() == 1 ? norms.squeeze(0) : norms.sum(0), sum, backprop_sums};
 }
 
@@ -189,7 +182,6 @@ bool can_form_by_amx(const at::Tensor& activations, const at::Tensor& backprops)
 kernels::Formed form_positions_norms_and_sum(const at::Tensor& activations,
                                              const at::Tensor& backprops, bool with_sum,
                                              kernels::Multiplier multiplier) {
-  const auto most = std::max<int64_t>(1, kPackedNumbers / activations.size(1));
   if (multiplier == kernels::Multiplier::kAmx && can_form_by_amx(activations, backprops)) {
     const auto formed =
         form_over_positions<float>(activations, backprops, with_sum,
@@ -203,6 +195,7 @@ kernels::Formed form_positions_norms_and_sum(const at::Tensor& activations,
       return formed;
     }
   }
+  const auto most = std::max<int64_t>(1, kPackedNumbers / activations.size(1));
   return AT_DISPATCH_FLOATING_TYPES(backprops.scalar_type(), "form_positions", [&] {
     return form_over_positions<scalar_t>(
         activations, backprops, with_sum,

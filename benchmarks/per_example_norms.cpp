@@ -152,7 +152,12 @@ class Problem {
 
  private:
   ReducedGradients taped(int64_t begin, int64_t count) const {
-    Tape tape({.examples = count, .reduce = true, .keep_factors = false, .choices = choices_});
+    Tape tape({.examples = count,
+               .reduce = true,
+               .keep_factors = false,
+               .choices = choices_,
+               .plain_outputs = false,
+               .plain_backprops = false});
     const at::Tensor outputs = network_->forward(inputs_.narrow(0, begin, count), &tape);
     return tape.backward_reduced(
         example_losses(Loss::kCrossEntropy, outputs, targets_.narrow(0, begin, count)),

@@ -4,7 +4,9 @@
 #include "gradients/tape.h"
 #include "gradients/without_autocast.h"
 
+#include <algorithm>
 #include <optional>
+#include <string>
 #include <utility>
 
 namespace gradist::python {
@@ -77,14 +79,19 @@ OptionalTensor squared_norms(const std::vector<const NormsAndSum*>& found) {
   return found.empty() ? std::nullopt : OptionalTensor(all.squared_norms());
 }
 
-/// Adds sums, where there is one, to the parameters' `.grad`, as a backward pass does.
-void add_to_grad(const ParameterList& parameters, const std::vector<OptionalTensor>& sums) {
+/// Adds the sums that were found to the parameters' `.grad`, as a backward pass does: to those at
+/// the positions `sparse` as rows.
+void add_to_grad(const ParameterList& parameters, const std::vector<const NormsAndSum*>& found,
+                 const std::vector<size_t>& sparse) {
   const c10::NoGradGuard no_grad;
   for (size_t l = 0; l < parameters.size(); ++l) {
-    if (!sums.at(l)) {
+    if (found.at(l) == nullptr) {
       continue;
     }
-    const auto sum = sums[l]->to(parameters[l].scalar_type());
+    auto sum = found[l]->sum.to(parameters[l].scalar_type());
+    if (std::find(sparse.begin(), sparse.end(), l) != sparse.end()) {
+      sum = sum.to_sparse(/*sparse_dim=*/1);
+    }
     auto& grad = parameters[l].mutable_grad();
     if (grad.defined()) {
       grad.add_(sum);
@@ -93,6 +100,20 @@ void add_to_grad(const ParameterList& parameters, const std::vector<OptionalTens
     }
   }
 }
+
+/// The gradient that backward passes bring to a tensor of their graph, summed.
+class GradientOf {
+ public:
+  explicit GradientOf(const at::Tensor& tensor) {
+    tensor.register_hook([sum = sum_](const at::Tensor& gradient) {
+      *sum = sum->defined() ? *sum + gradient : gradient;
+    });
+  }
+  OptionalTensor sum() const { return sum_->defined() ? OptionalTensor(*sum_) : std::nullopt; }
+
+ private:
+  std::shared_ptr<at::Tensor> sum_ = std::make_shared<at::Tensor>();
+};
 
 std::vector<std::string> methods(const GradientBatch& gradients) {
   std::vector<std::string> names;
@@ -153,13 +174,18 @@ void bind_batch(py::module_& module) {
           no_gil, py::arg("parameter"));
 
   py::class_<NormsAndSum>(module, "NormsAndSum")
+      .def(py::init<at::Tensor, at::Tensor, std::string, std::string>(), py::arg("squared_norms"),
+           py::arg("sum"), py::arg("method"), py::arg("reason"))
       .def_readonly("squared_norms", &NormsAndSum::squared_norms)
       .def_readonly("sum", &NormsAndSum::sum)
       .def_readonly("method", &NormsAndSum::method)
       .def_readonly("reason", &NormsAndSum::reason);
   module.def("squared_norms", &squared_norms, py::call_guard<NoGil>(), py::arg("found"));
   module.def("add_to_grad", &add_to_grad, py::call_guard<NoGil>(), py::arg("parameters"),
-             py::arg("sums"));
+             py::arg("found"), py::arg("sparse"));
+  py::class_<GradientOf>(module, "GradientOf")
+      .def(py::init<const at::Tensor&>(), py::arg("tensor"))
+      .def_property_readonly("sum", &GradientOf::sum);
 
   py::class_<ReducedGradients>(module, "ReducedGradients")
       .def_readonly("losses", &ReducedGradients::losses)
@@ -194,7 +220,8 @@ void bind_rules(py::class_<Tape>& tape) {
           "linear",
           [](Tape& self, const at::Tensor& input, const at::Tensor& weight,
              const OptionalTensor& bias, bool sequence_first) {
-            return record(self, rules::linear(input, weight, or_undefined(bias), self.by_amx()),
+            return record(self,
+                          rules::linear(input, weight, or_undefined(bias), self.linear_products()),
                           sequence_first);
           },
           no_gil, py::arg("input"), py::arg("weight"), py::arg("bias") = py::none(),
@@ -202,7 +229,7 @@ void bind_rules(py::class_<Tape>& tape) {
       .def(
           "matmul",
           [](Tape& self, const at::Tensor& input, const at::Tensor& weight) {
-            return record(self, rules::matmul(input, weight, self.by_amx()));
+            return record(self, rules::matmul(input, weight, self.linear_products()));
           },
           no_gil, py::arg("input"), py::arg("weight"))
       .def(
@@ -297,12 +324,15 @@ void bind_gradients(py::module_& module) {
   bind_choices(module);
   py::class_<Tape> tape(module, "Tape");
   tape.def(py::init([](int64_t examples, bool reduce, bool keep_factors,
-                       std::shared_ptr<MethodChoices> choices, bool by_amx) {
-             return std::make_unique<Tape>(
-                 Tape::Options{examples, reduce, keep_factors, std::move(choices), by_amx});
+                       std::shared_ptr<MethodChoices> choices, bool plain_outputs,
+                       bool plain_backprops) {
+             return std::make_unique<Tape>(Tape::Options{examples, reduce, keep_factors,
+                                                         std::move(choices), plain_outputs,
+                                                         plain_backprops});
            }),
            py::kw_only(), py::arg("examples") = 0, py::arg("reduce") = false,
-           py::arg("keep_factors") = true, py::arg("choices") = nullptr, py::arg("by_amx") = false)
+           py::arg("keep_factors") = true, py::arg("choices") = nullptr,
+           py::arg("plain_outputs") = true, py::arg("plain_backprops") = true)
       .def("backward", &backward, py::arg("losses"), py::arg("parameters"),
            py::arg("loss_of_example") = py::none())
       .def("backward_reduced", &backward_reduced, py::arg("losses"), py::arg("parameters"),

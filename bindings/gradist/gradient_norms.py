@@ -74,7 +74,7 @@ def gradient_norms(
     """All squared gradient norms of a batch and the summed gradient, at the price of a plain forward and backward pass or less.
 
     The batch goes through the model in chunks, images in the memory format that convolutions like best, and linear layers by Intel's
-    AMX where the processor has it and that is faster (as exact as float32 is, but rounded otherwise than torch does); which is fastest
+    AMX where the processor has it and that is faster (as exact as float32 is, but rounded otherwise than torch does); what is fastest
     is measured the first time for a model and shape of batch, and kept in `choices`: call it again for the speed. The model, its
     `.grad`, its buffers and torch's random state are left as they were.
 
@@ -103,7 +103,7 @@ def gradient_norms(
 def _pass(source: ModelSource, setting: _Setting, examples: int) -> GradientNorms:
     """The first `examples` examples in chunks."""
     result = GradientNorms(source.parameter_names, setting.chunk)
-    source.format, source.by_amx = setting.format, setting.by_amx
+    source.format = setting.format
     for begin in range(0, examples, setting.chunk):
         result._add(source.reduced(begin, min(begin + setting.chunk, examples), choices))
     return result
@@ -115,25 +115,22 @@ class _Setting:
 
     chunk: int
     format: torch.memory_format = torch.contiguous_format
-    by_amx: bool = False
 
     @property
     def way(self) -> str:
         """As `choices` keeps it."""
-        return f"chunks of {self.chunk}" + _CHANNELS_LAST * (self.format == torch.channels_last) + _BY_AMX * self.by_amx
+        return f"chunks of {self.chunk}" + _CHANNELS_LAST * (self.format == torch.channels_last)
 
     @classmethod
     def of(cls, way: str, limit: int) -> _Setting:
-        rest = way.removesuffix(_BY_AMX)
-        size = rest.removeprefix("chunks of ").removesuffix(_CHANNELS_LAST)
+        size = way.removeprefix("chunks of ").removesuffix(_CHANNELS_LAST)
         if not size.isdecimal() or int(size) == 0:
-            raise ValueError(f"choices: {way!r}, must be such as 'chunks of 32' or 'chunks of 32{_CHANNELS_LAST}{_BY_AMX}'")
-        format = torch.channels_last if rest.endswith(_CHANNELS_LAST) else torch.contiguous_format
-        return cls(min(int(size), limit), format, way.endswith(_BY_AMX))
+            raise ValueError(f"choices: {way!r}, must be such as 'chunks of 32' or 'chunks of 32{_CHANNELS_LAST}'")
+        format = torch.channels_last if way.endswith(_CHANNELS_LAST) else torch.contiguous_format
+        return cls(min(int(size), limit), format)
 
 
 _CHANNELS_LAST = ", channels last"
-_BY_AMX = ", linear layers by AMX"
 _described: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], str]] = weakref.WeakKeyDictionary()
 """By model and shapes, under which name `choices` has how a batch goes through it."""
 
@@ -164,13 +161,11 @@ def _description(source: ModelSource, shapes: tuple[Any, ...], limit: int, chunk
 
 
 def _tried(source: ModelSource, limit: int, chunk: int) -> _Setting:
-    """The fastest of images channel by channel and with the channels last, of linear layers by torch and by AMX, and then of
-    halves, quarters, ... of the batch until they get slower."""
+    """The faster of images channel by channel and with the channels last, and then of halves, quarters, ... of the batch until they
+    get slower."""
     search = _Search(source, _Setting(min(chunk or source.examples, limit)))
     if source.has_images():
         search.tries(replace(search.best, format=torch.channels_last))
-    if _core.has_amx() and source.has_linear_layers():
-        search.tries(replace(search.best, by_amx=True))
     size = search.best.chunk // 2
     while size and not chunk and search.tries(replace(search.best, chunk=size)):
         size //= 2
@@ -190,6 +185,7 @@ class _Search:
 
     def __init__(self, source: ModelSource, first: _Setting) -> None:
         self._source = source
+        self._devices = {each.device for each in source.parameters if not each.is_cpu}
         self.best = first
         self._least = self._first_seconds(first)
 
@@ -217,6 +213,8 @@ class _Search:
     def _seconds(self, setting: _Setting) -> float:
         start = perf_counter()
         _pass(self._source, setting, self._source.examples)
+        for device in self._devices:
+            torch.accelerator.synchronize(device)
         return perf_counter() - start
 
 

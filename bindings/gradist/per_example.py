@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointError
+from torch.utils.hooks import RemovableHandle
 
 from gradist import _core
 from gradist.following import tensors_in, unfollowed
@@ -38,6 +39,7 @@ class PerExample:
         self._layers = Layers(self._model)
         self._names, self._parameters = trainable(self._layers)
         refuse_coupled(self._layers)
+        self._sparse = [k for k, each in enumerate(self._parameters) if id(each) in self._layers.sparse] if self._layers.sparse else []
         self._exit = contextlib.ExitStack()
         self._calls: list[_Call] = []
         self._reached: set[int] = set()
@@ -55,18 +57,24 @@ class PerExample:
         own = {id(each) for each in self._parameters}
         if not _measured.isdisjoint(own):
             raise ValueError("the model is measured by another gradist.per_example already, must leave that context first")
-        self._tape = _core.Tape(reduce=True, choices=choices)
+        tape = self._tape = _core.Tape(reduce=True, choices=choices, plain_backprops=False)
+        hooks: list[RemovableHandle] = []
+
+        def leave() -> None:
+            for each in hooks:
+                each.remove()
+            _measured.difference_update(own)
+            tape.close()
+
         with contextlib.ExitStack() as entered:
-            entered.callback(self._tape.close)
+            entered.callback(leave)
             _measured.update(own)
-            entered.callback(_measured.difference_update, own)
             if "torch._dynamo" in sys.modules:  # a compiled model calls no layers that could be seen
                 entered.enter_context(torch.compiler.set_stance("force_eager"))
-            hooks = [self._model.register_forward_hook(self._called, with_kwargs=True)]
-            entered.callback(lambda: [each.remove() for each in hooks])
+            hooks.append(self._model.register_forward_hook(self._called, with_kwargs=True))
             for position, parameter in enumerate(self._parameters):
                 hooks.append(parameter.register_hook(lambda _, position=position: self._reached.add(position)))  # type: ignore[no-untyped-call]
-            self._batch_dimension = entered.enter_context(recorded(self._layers, self._tape))
+            self._batch_dimension = entered.enter_context(recorded(self._layers, tape))
             self._exit = entered.pop_all()
         return self
 
@@ -84,7 +92,7 @@ class PerExample:
         if self._tape.complete:
             with contextlib.suppress(Exception):  # the caller's error is the one to be seen
                 self._reduced = self._tape.norms_and_sums(self._parameters)
-                self._complete_grad([])
+                self._complete_grad()
 
     def _called(self, model: nn.Module, args: Any, kwargs: Any, outputs: Any) -> None:
         assert self._tape is not None
@@ -106,27 +114,22 @@ class PerExample:
         inputs = tensors_in([(call.args, call.kwargs) for call in self._calls])
         self._tape.settle(self._parameters, [each for each in inputs if each.layout == torch.strided])
         self._reduced = self._tape.norms_and_sums(self._parameters)
+        for position in again:
+            self._reduced[position] = None
         self._examples = self._tape.examples or next((call.examples for call in self._calls if call.examples), 0)
-        uncovered = sorted(self._reached | set(again))
-        self._done = bool(uncovered) or any(each is not None for each in self._reduced)
-        if uncovered:
+        if uncovered := sorted(self._reached | set(again)):
             self._formed = dict(zip(uncovered, self._one_by_one(uncovered), strict=True))
-        self._complete_grad(again)
+        self._complete_grad()
+        for position, rows in self._formed.items():
+            squared_norms = rows.reshape(self._examples, -1).double().square().sum(1)
+            self._reduced[position] = _core.NormsAndSum(squared_norms, rows.sum(0), "one-by-one", "used where no layer rule sees it")
+        if again:  # did not reach the parameters either
+            _core.add_to_grad(self._parameters, [each if k in again else None for k, each in enumerate(self._reduced)], self._sparse)
+        self._done = any(each is not None for each in self._reduced)
 
-    def _complete_grad(self, again: Sequence[int]) -> None:
-        """Adds to `.grad` what autograd has not: the layers have detached their parameters, and what was differentiated twice
-        (`again`) did not reach them either."""
-        sums = [None if found is None else found.sum for found in self._reduced]
-        with torch.no_grad():
-            for position in again:
-                sums[position] = self._formed[position].sum(0)
-            if self._layers.sparse:
-                sums = [self._in_layout(*each) for each in zip(self._parameters, sums, strict=True)]
-        _core.add_to_grad(self._parameters, sums)
-
-    def _in_layout(self, parameter: Tensor, total: Tensor | None) -> Tensor | None:
-        """As a backward pass lays out the parameter's `.grad`."""
-        return total.to_sparse(1) if total is not None and id(parameter) in self._layers.sparse else total
+    def _complete_grad(self) -> None:
+        """Adds to `.grad` what autograd has not, for the layers have detached their parameters."""
+        _core.add_to_grad(self._parameters, self._reduced, self._sparse)
 
     def _one_by_one(self, positions: Sequence[int]) -> list[Tensor]:
         """Gradients [B, *shape] of the parameters at these positions, by running the model on each example alone and pulling
@@ -164,19 +167,17 @@ class PerExample:
         """||g_il||^2 by parameter, [B] float64."""
         self._result()
         norms = {}
-        for position, (name, found) in enumerate(zip(self._names, self._reduced, strict=True)):
-            if position in self._formed:
-                norms[name] = self._formed[position].reshape(self._examples, -1).double().square().sum(1)
-            elif found is not None:
+        for name, parameter, found in zip(self._names, self._parameters, self._reduced, strict=True):
+            if found is not None:
                 norms[name] = found.squared_norms.double()
             else:
-                norms[name] = torch.zeros(self._examples, dtype=torch.float64, device=self._parameters[position].device)
+                norms[name] = torch.zeros(self._examples, dtype=torch.float64, device=parameter.device)
         return norms
 
     def squared_norms(self) -> Tensor:
         """||g_i||^2, [B] float64."""
         self._result()
-        if not self._formed and (total := _core.squared_norms(self._reduced)) is not None:
+        if (total := _core.squared_norms(self._reduced)) is not None:
             return total
         norms = list(self.per_parameter().values())
         if len({each.device for each in norms}) > 1:
@@ -251,15 +252,9 @@ class PerExample:
     def coverage(self) -> dict[str, Method]:
         """How the gradients of every parameter were found: a rule's name, "one-by-one" for the exact fallback, "unused"."""
         self._result()
-        found: dict[str, Method] = {}
-        for position, (name, each) in enumerate(zip(self._names, self._reduced, strict=True)):
-            if position in self._formed:
-                found[name] = Method("one-by-one", "used where no layer rule sees it")
-            elif each is not None:
-                found[name] = Method(each.method, each.reason)
-            else:
-                found[name] = Method("unused", "the loss does not depend on it")
-        return found
+        unused = Method("unused", "the loss does not depend on it")
+        methods = (unused if each is None else Method(each.method, each.reason) for each in self._reduced)
+        return dict(zip(self._names, methods, strict=True))
 
     def __repr__(self) -> str:
         return f"<gradist.PerExample: {self._examples} examples, {len(self._names)} parameters>"
@@ -289,16 +284,13 @@ class _Call:
 
     def __init__(self, args: Any, kwargs: Any, outputs: Any, batch_dimension: Callable[[Tensor], int]) -> None:
         self.args, self.kwargs = args, kwargs
-        self._dimensions = [batch_dimension(each) for each in tensors_in(outputs)]
-        self.examples = next((each.shape[0] for each in tensors_in((args, kwargs)) if each.dim() > 0), 0)
-        self._backprops: dict[int, Tensor] = {}
-        for position, output in enumerate(tensors_in(outputs)):
-            if output.requires_grad:
-                output.register_hook(lambda gradient, position=position: self._receive(position, gradient))  # type: ignore[no-untyped-call]
+        tensors = tensors_in(outputs)
+        self._dimensions = [batch_dimension(each) for each in tensors]
+        self._backprops = [_core.GradientOf(each) if each.requires_grad else None for each in tensors]
 
-    def _receive(self, position: int, gradient: Tensor) -> None:
-        former = self._backprops.get(position)
-        self._backprops[position] = gradient if former is None else former + gradient
+    @property
+    def examples(self) -> int:
+        return next((each.shape[0] for each in tensors_in((self.args, self.kwargs)) if each.dim() > 0), 0)
 
     def gradients_of(self, model: nn.Module, example: int, examples: int, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
         """The part of this call in g_i of the parameters."""
@@ -312,7 +304,11 @@ class _Call:
             return type(values)(alone(each) for each in values) if isinstance(values, tuple | list) else values
 
         outputs = list(tensors_in(model(*alone(self.args), **alone(self.kwargs))))
-        pairs = [(outputs[k], self._own(k, d, example, examples)) for k, d in self._backprops.items() if outputs[k].requires_grad]
+        pairs = [
+            (output, self._own(dimension, found.sum, example, examples))
+            for output, dimension, found in zip(outputs, self._dimensions, self._backprops, strict=True)
+            if output.requires_grad and found is not None and found.sum is not None
+        ]
         if not pairs:
             return [torch.zeros_like(each) for each in parameters]
         return torch.autograd.grad(
@@ -320,9 +316,9 @@ class _Call:
             allow_unused=True, materialize_grads=True,
         )  # fmt: skip
 
-    def _own(self, position: int, backprops: Tensor, example: int, examples: int) -> Tensor:
-        """The example's part of the gradient of an output."""
-        dimension = self._dimensions[position]
+    @staticmethod
+    def _own(dimension: int, backprops: Tensor, example: int, examples: int) -> Tensor:
+        """The example's part of the gradient of an output, which holds the examples in this dimension; negative: not known."""
         if dimension < 0:
             fitting = [k for k, size in enumerate(backprops.shape) if size == examples]
             if len(fitting) != 1 and not (fitting and fitting[0] == 0):

@@ -64,16 +64,10 @@ class ModelSource:
         self.coverage: dict[str, str] = {}
         self.format = torch.contiguous_format
         """In which inputs that are images [B, C, H, W] are given to the model."""
-        self.by_amx = False
-        """Whether `reduced` runs linear layers by AMX where it can: rounded otherwise than torch's."""
 
     def has_images(self) -> bool:
         """Whether inputs are images, to which `format` applies."""
         return any(_is_image(each) for each in tensors_in(self.inputs))
-
-    def has_linear_layers(self) -> bool:
-        """Whether there are layers to which `by_amx` may apply."""
-        return any(isinstance(layer, nn.Linear | nn.MultiheadAttention) for _, layer in self.layers.named)
 
     def losses(self, indices: Tensor) -> Tensor:
         """f_i for the examples `indices` [B], by a plain forward pass."""
@@ -111,13 +105,16 @@ class ModelSource:
         return batch
 
     def reduced(self, begin: int, end: int, choices: _core.MethodChoices) -> _core.ReducedGradients:
-        """Squared norms and sum of g_i for the examples from `begin` to `end`."""
+        """Squared norms and sum of g_i for the examples from `begin` to `end`, linear layers' outputs and all that follows rounded as
+        `choices` have it."""
         inputs, targets = self.inputs, self.targets
         if end - begin < self.examples:
             inputs, targets = (_mapped(each, lambda tensor: rows(tensor, begin, end)) for each in (inputs, targets))
 
         def new_tape() -> _core.Tape:
-            return _core.Tape(examples=end - begin, reduce=True, keep_factors=False, choices=choices, by_amx=self.by_amx)
+            return _core.Tape(
+                examples=end - begin, reduce=True, keep_factors=False, choices=choices, plain_outputs=False, plain_backprops=False
+            )
 
         with torch.enable_grad():
             tape = new_tape()
@@ -268,14 +265,20 @@ def _ways_out(by_eval: bool = True) -> str:
 def _is_other_in_eval(layer: nn.Module) -> bool:
     """Whether eval mode makes a layer that is coupled or random one that is not."""
     without_statistics = isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is None
-    return layer.training and not without_statistics and not isinstance(layer, nn.Embedding | nn.EmbeddingBag)
+    return layer.training and not without_statistics and not isinstance(layer, _EMBEDDINGS)
+
+
+_EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+_MAY_BE_COUPLED = (nn.modules.batchnorm._BatchNorm, *_EMBEDDINGS)
 
 
 def _coupled(layer: nn.Module) -> str:
-    if isinstance(layer, nn.modules.batchnorm._BatchNorm) and (layer.training or layer.running_mean is None):
+    if not isinstance(layer, _MAY_BE_COUPLED):
+        return ""
+    if isinstance(layer, _EMBEDDINGS):
+        return "divides gradients by how often a token is in the batch" if layer.scale_grad_by_freq else ""
+    if layer.training or layer.running_mean is None:
         return "mixes the examples of a batch by its statistics" + ("" if layer.training else ", for it keeps no running ones")
-    if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.scale_grad_by_freq:
-        return "divides gradients by how often a token is in the batch"
     return ""
 
 

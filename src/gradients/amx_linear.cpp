@@ -5,10 +5,7 @@
 
 #include <ATen/TensorSubclassLikeUtils.h>
 #include <ATen/autocast_mode.h>
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/matmul.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 #include <cmath>
@@ -17,12 +14,14 @@
 namespace gradist::detail {
 namespace {
 
-/// Rows of x that are worth the fetching of W, and the narrowest layer. From timings.
-constexpr int64_t kFewestRows = 512, kNarrowest = 64;
+/// Rows of x that may be worth the fetching of W, and the narrowest layer. From timings.
+constexpr int64_t kFewestRows = 64, kNarrowest = 64;
 
-/// Positions that are multiplied together: the rows' part of a block stays in L1, the columns of a
-/// range in L2.
-constexpr int64_t kPositionsTogether = 512;
+/// Positions that are multiplied together, so that the columns of a range stay in L2. Fewer make
+/// ranges wider, and rows are fetched for every range; but what is there of a sum is read again,
+/// which costs little while that stays in L2 too.
+constexpr int64_t kPositionsTogether = 512, kPositionsOfSmall = 256;
+constexpr int64_t kSmall = int64_t{1} << 18;
 
 /// Float32 on the CPU, and neither wrapped, as inside torch.func, nor with a tangent.
 bool has_own_memory(const at::Tensor& tensor) {
@@ -30,22 +29,18 @@ bool has_own_memory(const at::Tensor& tensor) {
          !at::isTensorSubclassLike(tensor) && !tensor._fw_grad(/*level=*/0).defined();
 }
 
-/// [..., n] as [rows, n] in its own memory, evenly apart and the numbers of one side by side; else
-/// undefined.
+/// [..., n] as [rows, n], the numbers of one side by side, copied only where they are not or rows
+/// are unevenly apart; undefined without memory of its own.
 at::Tensor as_rows(const at::Tensor& values) {
-  if (!has_own_memory(values) || values.stride(-1) != 1) {
+  if (!has_own_memory(values)) {
     return {};
   }
-  for (auto i = values.dim() - 2; i > 0; --i) {
-    if (values.stride(i - 1) != values.size(i) * values.stride(i)) {
-      return {};
-    }
-  }
-  return values.reshape({-1, values.size(-1)});
+  const auto rows = values.reshape({-1, values.size(-1)});
+  return rows.stride(1) == 1 ? rows : rows.contiguous();
 }
 
 /// x M + shift for x [..., K] and a matrix M [K, columns], whose number (k, c) is `matrix`'s number
-/// c at position k. Undefined if x has no rows, or a product is infinite: AMX gives NaN then.
+/// c at position k. Undefined if x has no memory, or a product is infinite: AMX gives NaN then.
 at::Tensor product(const at::Tensor& x, const AmxSide& matrix, const at::Tensor& shift) {
   const auto rows = as_rows(x);
   if (!rows.defined()) {
@@ -56,7 +51,8 @@ at::Tensor product(const at::Tensor& x, const AmxSide& matrix, const at::Tensor&
   shape.back() = columns;
   auto result = at::empty(shape, x.options());
   const auto threads = threads_worth(N * K * columns);
-  const auto together = divided_up(K, divided_up(K, kPositionsTogether));
+  const auto most = N * columns <= kSmall ? kPositionsOfSmall : kPositionsTogether;
+  const auto together = divided_up(K, divided_up(K, most));
   const CoordinateGrid grid(N, columns, kAmxTile, {N, kAmxColumnNumbers / together}, threads);
   std::vector<double> squares(static_cast<size_t>(grid.size()));
   for_each_range(grid, threads, [&](int64_t part) {
@@ -82,33 +78,10 @@ at::Tensor product(const at::Tensor& x, const AmxSide& matrix, const at::Tensor&
   return finite ? result : at::Tensor();
 }
 
-/// d W for d [B, ..., O].
-at::Tensor backprops_times(const at::Tensor& d, const at::Tensor& weight) {
-  if (!at::GradMode::is_enabled()) {  // else this will be differentiated itself
-    const AmxSide matrix{weight.const_data_ptr<float>(), 0, weight.stride(0), weight.stride(1),
-                         weight.size(1)};
-    if (const auto result = product(d, matrix, {}); result.defined()) {
-      return result;
-    }
-  }
-  return at::matmul(d, weight);
-}
+}  // namespace
 
-/// `output`, which has been computed already, as a function of `input`.
-struct LinearByAmx : torch::autograd::Function<LinearByAmx> {
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& /*input*/,
-                            const at::Tensor& weight, const at::Tensor* output) {
-    context->save_for_backward({weight});
-    return *output;
-  }
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
-                                                 const torch::autograd::variable_list& grads) {
-    const auto weight = context->get_saved_variables()[0];
-    return {backprops_times(grads[0], weight), at::Tensor(), at::Tensor()};
-  }
-};
-
-bool fits(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) {
+bool can_multiply_by_amx(const at::Tensor& input, const at::Tensor& weight,
+                         const at::Tensor& bias) {
   if (!has_amx() || input.dim() < 2 || weight.dim() != 2 || !has_own_memory(input) ||
       !has_own_memory(weight) || at::autocast::is_autocast_enabled(at::kCPU)) {
     return false;
@@ -120,17 +93,17 @@ bool fits(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& b
                               bias.size(0) == weight.size(0) && bias.stride(0) == 1));
 }
 
-}  // namespace
-
-at::Tensor linear_by_amx(const at::Tensor& input, const at::Tensor& weight,
-                         const at::Tensor& bias) {
-  if (!fits(input, weight, bias)) {
-    return {};
-  }
+at::Tensor linear_outputs_by_amx(const at::Tensor& input, const at::Tensor& weight,
+                                 const at::Tensor& bias) {
   const AmxSide matrix{weight.const_data_ptr<float>(), 0, weight.stride(1), weight.stride(0),
                        weight.size(0)};
-  const auto output = product(input.detach(), matrix, bias);
-  return output.defined() ? LinearByAmx::apply(input, weight, &output) : output;
+  return product(input, matrix, bias);
+}
+
+at::Tensor linear_backprops_by_amx(const at::Tensor& backprops, const at::Tensor& weight) {
+  const AmxSide matrix{weight.const_data_ptr<float>(), 0, weight.stride(0), weight.stride(1),
+                       weight.size(1)};
+  return product(backprops, matrix, {});
 }
 
 }  // namespace gradist::detail

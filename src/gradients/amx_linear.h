@@ -4,12 +4,18 @@
 
 namespace gradist::detail {
 
-/// y = x W^T + b by AMX (amx.h), with a gradient for x alone: x [B, ..., I], W [O, I] without
-/// gradient, b [O] or undefined. As exact as torch's own in float32, but rounded otherwise.
+/// The products of a linear layer y = x W^T + b that are no gradient of W, by AMX (amx.h): as exact
+/// as torch's in float32, but rounded otherwise. x [B, ..., I], W [O, I], b [O] or undefined.
 ///
-/// Undefined where torch's is to be taken: without AMX; for other types than float32 and under
-/// autocast; for too few rows to be worth the fetching of W; for narrow layers; for tensors without
-/// memory of their own; and where something is infinite.
-at::Tensor linear_by_amx(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias);
+/// For float32 on the CPU outside of autocast; for enough rows to be worth the fetching of W, and
+/// no narrow layers; for tensors with memory of their own.
+bool can_multiply_by_amx(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias);
+
+/// y [B, ..., O], without a graph. Undefined where something is infinite: that is for torch.
+at::Tensor linear_outputs_by_amx(const at::Tensor& input, const at::Tensor& weight,
+                                 const at::Tensor& bias);
+
+/// d W for d [B, ..., O]. Undefined where something is infinite, or d has no memory of its own.
+at::Tensor linear_backprops_by_amx(const at::Tensor& backprops, const at::Tensor& weight);
 
 }  // namespace gradist::detail

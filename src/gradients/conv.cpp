@@ -104,7 +104,7 @@ class ConvolutionUse final : public LayerUse {
     const auto coordinates = static_cast<double>(weight_.numel());
     const auto sides = static_cast<double>(weight_.size(0) + weight_.numel() / weight_.size(0));
     const auto forming = examples * (positions + 1) * coordinates;
-    std::vector<MethodChoices::Way> ways;
+    std::vector<MethodChoices::Way<NormsAndSum>> ways;
     if (has_kernel(x, d)) {
       const auto operations =
           d.is_cpu() ? examples * detail::operations_to_form(plane(x), plane(d), geometry())

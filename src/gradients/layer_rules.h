@@ -16,13 +16,18 @@ namespace gradist::rules {
 
 using Use = std::unique_ptr<LayerUse>;
 
-/// y = x W^T + b; x [B, ..., I], W [O, I], b [O]. By AMX where `by_amx` and linear_by_amx can.
-/// linear.cpp
+/// Who decides whether torch or AMX computes the products of a linear layer that are no gradient of
+/// its weight: y = x W^T + b, and d W in the backward pass. Null: torch. AMX rounds otherwise.
+struct LinearProducts {
+  std::shared_ptr<MethodChoices> outputs, backprops;
+};
+
+/// y = x W^T + b; x [B, ..., I], W [O, I], b [O]. linear.cpp
 Use linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
-           bool by_amx = false);
+           LinearProducts products = {});
 
 /// y = x W; x [B, ..., I], W [I, O]. linear.cpp
-Use matmul(const at::Tensor& input, const at::Tensor& weight, bool by_amx = false);
+Use matmul(const at::Tensor& input, const at::Tensor& weight, LinearProducts products = {});
 
 /// Everything about a convolution but its tensors; one number a spatial dimension.
 struct Convolution {

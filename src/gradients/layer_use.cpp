@@ -1,11 +1,24 @@
 #include "gradients/layer_use.h"
 
 #include <ATen/Parallel.h>
+#include <c10/core/DeviceType.h>
+#include <c10/core/ScalarType.h>
 
-#include <sstream>
 #include <utility>
 
 namespace gradist {
+namespace {
+
+/// "[128, 784]"; it is asked for in every pass, and streams are slow.
+std::string sizes_of(const at::Tensor& tensor) {
+  std::string text;
+  for (const auto size : tensor.sizes()) {
+    text += (text.empty() ? "[" : ", ") + std::to_string(size);
+  }
+  return text + "]";
+}
+
+}  // namespace
 
 NormsAndSum reduced(const FactoredGradients& gradients) {
   auto [squared_norms, sum] = gradients.squared_norms_and_sum();
@@ -63,13 +76,13 @@ at::Tensor LayerUse::by_example(const at::Tensor& values) const {
 
 std::string LayerUse::describe(const std::string& layer, const at::Tensor& input,
                                const at::Tensor& backprops) {
-  std::ostringstream text;
-  text << layer << " " << input.sizes() << " -> " << backprops.sizes() << " "
-       << backprops.scalar_type() << " " << backprops.device().type();
+  auto text = layer + " " + sizes_of(input) + " -> " + sizes_of(backprops) + " " +
+              c10::toString(backprops.scalar_type()) + " " +
+              c10::DeviceTypeName(backprops.device().type(), /*lower_case=*/true);
   if (backprops.is_cpu()) {
-    text << ", " << at::get_num_threads() << " threads";
+    text += ", " + std::to_string(at::get_num_threads()) + " threads";
   }
-  return text.str();
+  return text;
 }
 
 NormsAndSum LayerUse::norms_and_sum(const Parameter& parameter, const at::Tensor& backprops,

@@ -2,9 +2,17 @@
 #include "gradients/kernels.h"
 #include "gradients/layer_rules.h"
 
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/matmul.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/saved_variable.h>
 
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -16,29 +24,93 @@ at::Tensor with_positions(const at::Tensor& values) {
   return values.reshape({values.size(0), -1, values.size(-1)});
 }
 
+/// A product that torch computes, or AMX (undefined where it cannot), as `choices` say.
+at::Tensor chosen_product(MethodChoices& choices, const std::string& name, double torchs_operations,
+                          double amx_operations, const std::function<at::Tensor()>& torchs,
+                          const std::function<at::Tensor()>& by_amx) {
+  const std::vector<MethodChoices::Way<at::Tensor>> ways{
+      {"BLAS", torchs_operations, torchs},
+      {"AMX", amx_operations,
+       [&] {
+         const auto product = by_amx();
+         return product.defined() ? product : torchs();
+       }},
+  };
+  return choices.compute(name, ways);
+}
+
+/// d -> d W in the graph of a linear layer, by torch or AMX as `choices` say; null: by torch.
+class LinearBackprops final : public torch::autograd::Node {
+ public:
+  LinearBackprops(const at::Tensor& input, const at::Tensor& weight, std::string name,
+                  std::shared_ptr<MethodChoices> choices)
+      : Node(torch::autograd::collect_next_edges(input)),
+        weight_(weight, /*is_output=*/false),
+        name_(std::move(name)),
+        choices_(std::move(choices)) {}
+
+  torch::autograd::variable_list apply(torch::autograd::variable_list&& grads) override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto& d = grads[0];
+    if (!d.defined()) {
+      return {at::Tensor()};
+    }
+    const auto weight = weight_.unpack();
+    const auto torchs = [&] { return at::matmul(d, weight); };
+    // In grad mode this will be differentiated itself.
+    if (!choices_ || at::GradMode::is_enabled() ||
+        !detail::can_multiply_by_amx(d, weight.t(), {})) {
+      return {torchs()};
+    }
+    const auto rows = static_cast<double>(d.numel() / d.size(-1)),
+               I = static_cast<double>(weight.size(1)), O = static_cast<double>(weight.size(0));
+    return {chosen_product(*choices_, name_, rows * I * O,
+                           kernels::amx_forming_operations(O, rows, I), torchs,
+                           [&] { return detail::linear_backprops_by_amx(d, weight); })};
+  }
+
+  void release_variables() override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    weight_.reset_data();
+  }
+
+  std::string name() const override { return "LinearBackprops"; }
+
+ private:
+  torch::autograd::SavedVariable weight_;
+  std::string name_;
+  std::shared_ptr<MethodChoices> choices_;
+};
+
 class LinearUse final : public LayerUse {
  public:
   /// `transposed`: W is [I, O].
   LinearUse(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
-            bool transposed, bool by_amx)
+            bool transposed, LinearProducts products)
       : LayerUse(input, "a linear layer"),
         weight_(weight.detach()),
         bias_(bias.defined() ? bias.detach() : bias),
         transposed_(transposed),
-        by_amx_(by_amx) {
+        products_(std::move(products)) {
     add_parameter(weight, Role::kWeight);
     add_parameter(bias, Role::kBias);
   }
 
   at::Tensor forward() override {
     const auto input = take_input();
-    if (by_amx_) {
-      const auto weight = transposed_ ? weight_.t() : weight_;
-      if (const auto output = detail::linear_by_amx(input, weight, bias_); output.defined()) {
-        return output;
-      }
+    const auto weight = transposed_ ? weight_.t() : weight_;
+    if (!(products_.outputs || products_.backprops) ||
+        !detail::can_multiply_by_amx(input, weight, bias_)) {
+      return by_torch(input);
     }
-    return transposed_ ? at::matmul(input, weight_) : at::linear(input, weight_, bias_);
+    auto output =
+        products_.outputs && are_many(input) ? chosen_output(input, weight) : output_alone(input);
+    if (at::GradMode::is_enabled() && input.requires_grad()) {
+      const auto backward = std::make_shared<LinearBackprops>(
+          input, weight, describe("backprops of linear", output, input), products_.backprops);
+      torch::autograd::create_gradient_edge(output, backward);
+    }
+    return output;
   }
 
   FactoredGradients gradients(const Parameter& parameter,
@@ -60,6 +132,35 @@ class LinearUse final : public LayerUse {
   }
 
  private:
+  /// Whether there are rows enough for the outputs, for which AMX must transpose what it fetches of
+  /// the weight. From timings.
+  static bool are_many(const at::Tensor& input) {
+    constexpr int64_t kRows = 512;
+    return input.numel() >= kRows * input.size(-1);
+  }
+
+  at::Tensor by_torch(const at::Tensor& input) const {
+    return transposed_ ? at::matmul(input, weight_) : at::linear(input, weight_, bias_);
+  }
+
+  /// The same bits without a graph: not even as a view of anything.
+  at::Tensor output_alone(const at::Tensor& input) const {
+    const at::AutoDispatchBelowADInplaceOrView below_autograd;
+    return by_torch(input);
+  }
+
+  at::Tensor chosen_output(const at::Tensor& input, const at::Tensor& weight) const {
+    const auto I = static_cast<double>(weight.size(1)), O = static_cast<double>(weight.size(0)),
+               rows = static_cast<double>(input.numel()) / I;
+    return chosen_product(
+        *products_.outputs, describe("outputs of linear", input, weight), rows * I * O,
+        kernels::amx_forming_operations(I, rows, O), [&] { return output_alone(input); },
+        [&] {
+          const at::AutoDispatchBelowADInplaceOrView below_autograd;
+          return detail::linear_outputs_by_amx(input, weight, bias_);
+        });
+  }
+
   /// With one position all norms come from the same two.
   std::vector<NormsAndSum> of_rows(const at::Tensor& backprops, MethodChoices& choices) const {
     auto d = by_example(backprops), a = input_by_example(backprops);
@@ -90,7 +191,7 @@ class LinearUse final : public LayerUse {
     }
     const auto B = static_cast<double>(a.size(0)), I = static_cast<double>(a.size(1)),
                O = static_cast<double>(d.size(1));
-    const std::vector<MethodChoices::Way> ways{
+    const std::vector<MethodChoices::Way<NormsAndSum>> ways{
         {"BLAS", B * I * O, [&] { return by(kernels::Multiplier::kVectors); }},
         {"AMX", kernels::amx_forming_operations(B, I, O),
          [&] { return by(kernels::Multiplier::kAmx); }},
@@ -130,7 +231,7 @@ class LinearUse final : public LayerUse {
       position_sums = made.backprop_sums;
       return NormsAndSum{made.squared_norms, made.sum, g.method(), ""};
     };
-    std::vector<MethodChoices::Way> ways{
+    std::vector<MethodChoices::Way<NormsAndSum>> ways{
         {"gram", examples * (kernels::gram_operations(S, I, O) + S * I * O),
          [&] {
            return NormsAndSum{kernels::gram_squared_norms(g.activations(), g.backprops()), g.sum(),
@@ -147,17 +248,19 @@ class LinearUse final : public LayerUse {
   }
 
   at::Tensor weight_, bias_;
-  bool transposed_, by_amx_;
+  bool transposed_;
+  LinearProducts products_;
 };
 
 }  // namespace
 
-Use linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias, bool by_amx) {
-  return std::make_unique<LinearUse>(input, weight, bias, false, by_amx);
+Use linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+           LinearProducts products) {
+  return std::make_unique<LinearUse>(input, weight, bias, false, std::move(products));
 }
 
-Use matmul(const at::Tensor& input, const at::Tensor& weight, bool by_amx) {
-  return std::make_unique<LinearUse>(input, weight, at::Tensor(), true, by_amx);
+Use matmul(const at::Tensor& input, const at::Tensor& weight, LinearProducts products) {
+  return std::make_unique<LinearUse>(input, weight, at::Tensor(), true, std::move(products));
 }
 
 }  // namespace gradist::rules

@@ -1,5 +1,6 @@
 #include "gradients/method_choice.h"
 
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
@@ -17,20 +18,40 @@ namespace {
 /// Ways with more than this many times the fewest operations are not tried.
 constexpr double kHopeless = 8;
 
-/// How often a way is timed.
-constexpr int kTimes = 3;
+/// Ways are timed in rounds: so many at least, and on until so many seconds went by, for on a
+/// machine with other work a moment says little.
+constexpr int kFewestRounds = 3, kMostRounds = 25;
+constexpr double kEnoughSeconds = 0.03;
+
+/// A way that takes this many times what the best took is not timed again.
+constexpr double kTooSlow = 2;
 
 using Clock = std::chrono::steady_clock;
 
-/// The best of a few times: whatever else the machine does only makes it slower. Once is enough
-/// where that is twice as long as what is to be beaten.
-double seconds(const std::function<NormsAndSum()>& compute, double to_beat) {
-  compute();  // the first time pays for memory and the libraries' own set-up
-  double best = std::numeric_limits<double>::infinity();
-  for (int time = 0; time < kTimes && (time == 0 || best < 2 * to_beat); ++time) {
-    const auto start = Clock::now();
-    compute();
-    best = std::min(best, std::chrono::duration<double>(Clock::now() - start).count());
+double seconds(const std::function<void()>& run) {
+  const auto start = Clock::now();
+  run();
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// The best times, round by round: whatever else the machine does only makes them longer.
+std::vector<double> best_seconds(const std::vector<std::function<void()>>& ways) {
+  for (const auto& run : ways) {
+    run();  // the first time pays for memory and the libraries' own set-up
+  }
+  std::vector<double> best(ways.size(), std::numeric_limits<double>::infinity());
+  double least = std::numeric_limits<double>::infinity(), spent = 0;
+  for (int round = 0; round < kMostRounds && (round < kFewestRounds || spent < kEnoughSeconds);
+       ++round) {
+    for (size_t way = 0; way < ways.size(); ++way) {
+      if (round > 0 && best[way] > kTooSlow * least) {
+        continue;
+      }
+      const auto taken = seconds(ways[way]);
+      spent += taken;
+      best[way] = std::min(best[way], taken);
+      least = std::min(least, taken);
+    }
   }
   return best;
 }
@@ -41,61 +62,60 @@ std::string milliseconds(double value) {
   return text;
 }
 
-const MethodChoices::Way& fewest_operations(const std::vector<MethodChoices::Way>& ways) {
+}  // namespace
+
+void MethodChoices::finish(const at::Tensor& result) {
+  if (const auto device = result.device(); !device.is_cpu()) {
+    c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(device.index());
+  }
+}
+
+const MethodChoices::Trial& MethodChoices::fewest_operations(const std::vector<Trial>& ways) {
   return *std::min_element(ways.begin(), ways.end(), [](const auto& left, const auto& right) {
     return left.operations < right.operations;
   });
 }
 
-/// Tries the ways.
-MethodChoices::Choice fastest(const std::vector<MethodChoices::Way>& ways) {
+MethodChoices::Choice MethodChoices::fastest(const std::vector<Trial>& ways) {
   const auto fewest = fewest_operations(ways).operations;
-  MethodChoices::Choice choice;
-  std::string tried;
-  double best = std::numeric_limits<double>::infinity();
+  std::vector<std::string_view> names;
+  std::vector<std::function<void()>> runs;
   for (const auto& way : ways) {
-    if (way.operations > kHopeless * fewest) {
-      continue;
-    }
-    const auto taken = seconds(way.compute, best);
-    tried += (tried.empty() ? "" : ", ") + way.name + " " + milliseconds(taken);
-    if (choice.way.empty() || taken < best) {
-      best = taken;
-      choice.way = way.name;
+    if (way.operations <= kHopeless * fewest) {
+      names.push_back(way.name);
+      runs.push_back(way.run);
     }
   }
-  choice.reason = "measured: " + tried;
-  return choice;
+  const auto best = best_seconds(runs);
+  std::string tried;
+  for (size_t way = 0; way < names.size(); ++way) {
+    tried += (tried.empty() ? "" : ", ") + std::string(names[way]) + " " + milliseconds(best[way]);
+  }
+  const auto fastest = std::min_element(best.begin(), best.end()) - best.begin();
+  return {std::string(names[static_cast<size_t>(fastest)]), "measured: " + tried};
 }
 
-}  // namespace
-
-const MethodChoices::Choice& MethodChoices::choose(const std::string& layer,
-                                                   const std::vector<Way>& ways) {
+MethodChoices::Chosen MethodChoices::choose(const std::string& layer,
+                                            const std::vector<Trial>& ways) {
   auto found = choices_.find(layer);
   if (found == choices_.end()) {
-    const auto choice = measure_ && ways.size() > 1
-                            ? fastest(ways)
-                            : Choice{fewest_operations(ways).name, "fewest operations"};
+    const auto choice =
+        measure_ && ways.size() > 1
+            ? fastest(ways)
+            : Choice{std::string(fewest_operations(ways).name), "fewest operations"};
     found = choices_.emplace(layer, choice).first;
   }
-  return found->second;
-}
-
-NormsAndSum MethodChoices::compute(const std::string& layer, const std::vector<Way>& ways) {
-  const auto& choice = choose(layer, ways);
+  const auto& choice = found->second;
   const auto way = std::find_if(ways.begin(), ways.end(),
                                 [&](const auto& each) { return each.name == choice.way; });
   if (way == ways.end()) {
     std::string names;
     for (const auto& each : ways) {
-      names += (names.empty() ? "'" : ", '") + each.name + "'";
+      names += (names.empty() ? "'" : ", '") + std::string(each.name) + "'";
     }
     TORCH_CHECK_VALUE(false, "choices: '", layer, "' = '", choice.way, "', must be one of ", names);
   }
-  auto result = way->compute();
-  result.reason = choice.way + " (" + choice.reason + ")";
-  return result;
+  return {static_cast<size_t>(way - ways.begin()), choice};
 }
 
 std::optional<std::string> MethodChoices::way(const std::string& what) const {

@@ -2,10 +2,13 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
 #include <functional>
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <type_traits>
 #include <vector>
 
 namespace gradist {
@@ -26,10 +29,11 @@ struct NormsAndSum {
 /// operations or a table read from a file, so that they stay bit-identical.
 class MethodChoices {
  public:
+  template <typename Result>
   struct Way {
     std::string name;   ///< "grouped convolution"
     double operations;  ///< multiply-adds a batch, weighted by how slow they are: the prior
-    std::function<NormsAndSum()> compute;
+    std::function<Result()> compute;
   };
   struct Choice {
     std::string way, reason;
@@ -37,8 +41,21 @@ class MethodChoices {
 
   explicit MethodChoices(bool measure = false) : measure_(measure) {}
 
-  /// Computes by the chosen way; `layer` names layer, shapes, type and threads.
-  NormsAndSum compute(const std::string& layer, const std::vector<Way>& ways);
+  /// Computes by the chosen way, which norms and sums name; `layer` names layer, shapes, type and
+  /// threads.
+  template <typename Result>
+  Result compute(const std::string& layer, const std::vector<Way<Result>>& ways) {
+    std::vector<Trial> trials;
+    for (const auto& way : ways) {
+      trials.push_back({way.name, way.operations, [&way] { finish(way.compute()); }});
+    }
+    const auto [way, choice] = choose(layer, trials);
+    auto result = ways[way].compute();
+    if constexpr (std::is_same_v<Result, NormsAndSum>) {
+      result.reason = choice.way + " (" + choice.reason + ")";
+    }
+    return result;
+  }
 
   /// The way that is chosen for what is not a layer's, such as how a batch goes through a model;
   /// none where the table has no entry.
@@ -53,7 +70,23 @@ class MethodChoices {
   const std::map<std::string, Choice>& choices() const { return choices_; }
 
  private:
-  const Choice& choose(const std::string& layer, const std::vector<Way>& ways);
+  /// Waits for what a device still computes of a result.
+  static void finish(const at::Tensor& result);
+  static void finish(const NormsAndSum& result) { finish(result.sum); }
+
+  /// A way without its result.
+  struct Trial {
+    std::string_view name;
+    double operations;
+    std::function<void()> run;
+  };
+  struct Chosen {
+    size_t way;  ///< its number
+    const Choice& choice;
+  };
+  Chosen choose(const std::string& layer, const std::vector<Trial>& ways);
+  static const Trial& fewest_operations(const std::vector<Trial>& ways);
+  static Choice fastest(const std::vector<Trial>& ways);
 
   bool measure_;
   std::map<std::string, Choice> choices_;

@@ -310,7 +310,11 @@ void Tape::settle(const ParameterList& parameters, const std::vector<at::Tensor>
   }
 }
 
-bool Tape::by_amx() const { return state_->options.by_amx; }
+rules::LinearProducts Tape::linear_products() const {
+  const auto& options = state_->options;
+  return {options.plain_outputs ? nullptr : options.choices,
+          options.plain_backprops ? nullptr : options.choices};
+}
 
 int64_t Tape::examples() const { return state_->layout.examples; }
 
@@ -365,7 +369,7 @@ at::Tensor Tape::record(rules::Use use, const std::function<at::Tensor()>& plain
 }
 
 at::Tensor Tape::linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) {
-  return record(rules::linear(input, weight, bias, by_amx()),
+  return record(rules::linear(input, weight, bias, linear_products()),
                 [&] { return at::linear(input, weight, bias); });
 }
 

@@ -48,7 +48,9 @@ class Tape {
     bool reduce = false;       ///< norms and sums during the backward pass, layer by layer
     bool keep_factors = true;  ///< keep backprops for `factors`; false: freed once reduced
     std::shared_ptr<MethodChoices> choices;  ///< for `reduce`; null: fewest operations
-    bool by_amx = false;  ///< linear layers run by AMX where they can: rounded otherwise than plain
+    /// Outputs of linear layers, and what flows back from them, with the very bits of torch's own
+    /// products; else `choices` may take others (LinearProducts).
+    bool plain_outputs = true, plain_backprops = true;
   };
 
   Tape();
@@ -89,7 +91,7 @@ class Tape {
   bool complete() const;
 
   int64_t examples() const;  ///< B; 0 while nothing was recorded
-  bool by_amx() const;
+  rules::LinearProducts linear_products() const;
 
   /// Says what B is, and that the caller follows by itself which tensors hold the examples: an
   /// input that autograd reaches, but not through a recorded layer, is then recorded too.

@@ -1,7 +1,6 @@
-"""gradist's own loop with linear layers by AMX: the same numbers as by torch, for any model."""
+"""Linear layers' products by AMX: the same numbers as by torch, for any model, in gradist's own loop and in the user's."""
 
 import copy
-import sys
 
 import one_by_one
 import pytest
@@ -11,12 +10,11 @@ from torch import nn
 import gradist
 from gradist import _core
 from gradist.probe import ModelSource
-
-Setting = sys.modules["gradist.gradient_norms"]._Setting
+from gradist.recording import recorded
 
 pytestmark = pytest.mark.skipif(not _core.has_amx(), reason="no AMX here")
 
-EXAMPLES, POSITIONS, WIDTH = 6, 128, 64  # enough rows and wide enough for AMX
+EXAMPLES, POSITIONS, WIDTH = 6, 128, 64  # enough rows, and wide enough for AMX to have fewer operations
 SINGLE = 1e-5
 
 
@@ -101,16 +99,25 @@ def problem(name):
     return model, torch.randn(EXAMPLES, POSITIONS, WIDTH), 3 * torch.randn(EXAMPLES)
 
 
-def measured(model, inputs, targets, by_amx):
+BACKPROPS = {"plain_backprops": False}  # as in the user's loop
+ALL = {"plain_outputs": False, "plain_backprops": False}  # as in gradist's own
+PRODUCTS = pytest.mark.parametrize("products", [BACKPROPS, ALL], ids=["backprops", "all"])
+
+
+def measured(model, inputs, targets, products):
+    """By the count of operations, of which AMX has fewer here."""
     source = ModelSource(model, squared_error, (inputs, targets))
-    source.by_amx = by_amx
-    return source.parameter_names, source.reduced(0, len(targets), _core.MethodChoices())
+    tape = _core.Tape(examples=EXAMPLES, reduce=True, choices=_core.MethodChoices(), **products)
+    with recorded(source.layers, tape):
+        losses = source.losses(torch.arange(EXAMPLES))
+    return source.parameter_names, tape.backward_reduced(losses, source.parameters, lambda i: source.losses(torch.tensor([i]))[0])
 
 
+@PRODUCTS
 @pytest.mark.parametrize("name", MODELS)
-def test_norms_and_gradient_are_those_of_one_by_one_autograd(name):
+def test_norms_and_gradient_are_those_of_one_by_one_autograd(name, products):
     model, inputs, targets = problem(name)
-    names, found = measured(model, inputs, targets, by_amx=True)
+    names, found = measured(model, inputs, targets, products)
     wanted = one_by_one.per_parameter(copy.deepcopy(model).double(), squared_error, inputs.double(), targets.double())
     assert names == list(wanted)
     for each, rows in zip(found.parameters, wanted.values(), strict=True):
@@ -119,39 +126,35 @@ def test_norms_and_gradient_are_those_of_one_by_one_autograd(name):
         assert (each.sum.double() - rows.sum(dim=0)).norm() <= SINGLE * norms.sqrt().sum()
 
 
-def sums(name, by_amx):
-    return [each.sum for each in measured(*problem(name), by_amx)[1].parameters]
+def sums(name, products):
+    return [each.sum for each in measured(*problem(name), products)[1].parameters]
 
 
-@pytest.mark.parametrize("name", sorted(MODELS.keys() - {"penalized", "jacobian"}))  # their examples run one by one
-def test_numbers_are_rounded_otherwise_than_torch_does(name):
+WITHIN = MODELS.keys() - {"penalized", "jacobian"}  # their examples run one by one
+SEVERAL = WITHIN - {"multiplied", "mapped"}  # these have no recorded layer above another
+
+
+@pytest.mark.parametrize("name, products", [(each, ALL) for each in sorted(WITHIN)] + [(each, BACKPROPS) for each in sorted(SEVERAL)])
+def test_numbers_are_rounded_otherwise_than_torch_does(name, products):
     """So that the tests here see AMX at work, and the same bits each time."""
-    plain, by_amx = sums(name, False), sums(name, True)
+    plain, by_amx = sums(name, {}), sums(name, products)
     assert not all(map(torch.equal, plain, by_amx))
-    assert all(map(torch.equal, by_amx, sums(name, True)))
+    assert all(map(torch.equal, by_amx, sums(name, products)))
 
 
 def test_under_autocast_layers_are_torchs():
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert all(map(torch.equal, sums("sequence", False), sums("sequence", True)))
+        assert all(map(torch.equal, sums("sequence", {}), sums("sequence", ALL)))
 
 
-@pytest.mark.parametrize("format", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("by_amx", [False, True])
-def test_a_setting_is_what_the_table_of_choices_says(format, by_amx):
-    setting = Setting(4, format, by_amx)
-    assert Setting.of(setting.way, 9) == setting
-    assert Setting.of(setting.way, 3) == Setting(3, format, by_amx)
-
-
-def test_gradient_norms_takes_amx_where_it_is_worth_it(monkeypatch):
-    """Times are made up: what is faster is for benchmarks."""
-    search = sys.modules["gradist.gradient_norms"]
-    model, inputs, targets = problem("sequence")
-    for seconds, taken in ((0.9, True), (0.99, False)):
-        monkeypatch.setattr(search._Search, "_seconds", lambda _, setting, s=seconds: s if setting.by_amx else 1.0)
-        tried = search._tried(ModelSource(model, squared_error, (inputs, targets)), limit=EXAMPLES, chunk=EXAMPLES)
-        assert tried.by_amx is taken
+def test_outputs_in_the_users_loop_have_torchs_bits():
+    model, inputs, _ = problem("sequence")
+    with gradist.per_example(model) as px:
+        outputs = model(inputs)
+        outputs.sum().backward()
+    assert torch.equal(outputs, model(inputs))
+    assert px.squared_norms().isfinite().all()
+    assert any(each.startswith("backprops of linear") for each in gradist.choices.choices)
 
 
 def test_the_caller_sees_no_difference_but_in_the_last_digits():

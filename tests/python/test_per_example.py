@@ -402,7 +402,7 @@ def test_a_chunk_must_be_worth_it_at_the_same_time(monkeypatch, seconds_of_four,
 
     monkeypatch.setattr(search, "_pass", fake_pass)
     monkeypatch.setattr(search, "perf_counter", lambda: clock[0])
-    source = types.SimpleNamespace(examples=8, has_images=lambda: False, has_linear_layers=lambda: False)
+    source = types.SimpleNamespace(examples=8, has_images=lambda: False, parameters=[])
     assert search._tried(source, limit=8, chunk=0).chunk == taken
     assert passes[0] < 20
 

@@ -1,8 +1,7 @@
 #pragma once
 
-#include "gradients/formation.h"
-
 #include <cstdint>
+#include <functional>
 
 namespace gradist::detail {
 
@@ -24,32 +23,36 @@ struct AmxSide {
 struct AmxProducts {
   AmxSide rows, columns;
   int64_t examples = 1, positions = 0;
+  /// Products are added to `sum` after so many positions each. No squares are right then.
+  int64_t positions_at_once = 0;  ///< 0: all
 };
 
-/// What is made of C_i in a range of its coordinates: `sum` [rows, columns] = sum_i C_i, plus
-/// `shift` [columns] in each row, plus what was there unless `fresh`; squared_norms[i] += the
-/// squares of C_i; `row_sums` [examples, rows] = sum_s rows_i[s, r], for numbers side by side. Each
-/// where it is not null.
+/// What is made of C_i: `sum` [rows, columns] = sum_i C_i, plus `shift` [columns] in each row;
+/// squared_norms[i] = the squares of C_i; `row_sums` [examples, rows] = sum_s rows_i[s, r], for
+/// numbers side by side. Each where it is not null.
 struct AmxResult {
   float* sum = nullptr;
   const float* shift = nullptr;
-  bool fresh = true;
   double* squared_norms = nullptr;
   float* row_sums = nullptr;
 };
 
-void multiply_by_amx(const AmxProducts& products, const CoordinateRange& range,
-                     const AmxResult& result);
+/// Runs work(0), ..., work(threads - 1), each on a thread of its own where there are so many, and
+/// comes back when all have run.
+using AmxThread = std::function<void(int64_t thread)>;
+using AmxThreads = std::function<void(int64_t threads, const AmxThread& work)>;
+
+/// The same bits on any number of threads.
+void multiply_by_amx(const AmxProducts& products, const AmxResult& result, int64_t threads,
+                     const AmxThreads& run);
 
 /// Whether this build, the processor and the system know AMX.
 bool has_amx();
 
-/// What ranges should begin at multiples of, and the most positions: their products are added one
-/// after the other.
-constexpr PositionTile kAmxTile{16, 32};
-constexpr int64_t kAmxPositions = 2048;
+/// What tiles hold: numbers of each side, and positions of a product.
+constexpr int64_t kAmxRows = 16, kAmxColumns = 32, kAmxStep = 32;
 
-/// Columns times positions that stay in a core's L2.
-constexpr int64_t kAmxColumnNumbers = int64_t{1} << 17;
+/// The most positions at once: their products are added one after the other.
+constexpr int64_t kAmxPositions = 2048;
 
 }  // namespace gradist::detail

@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
 namespace gradist::detail {
 namespace {
@@ -17,9 +16,8 @@ namespace {
 /// Rows of x that may be worth the fetching of W, and the narrowest layer. From timings.
 constexpr int64_t kFewestRows = 64, kNarrowest = 64;
 
-/// Positions that are multiplied together, so that the columns of a range stay in L2. Fewer make
-/// ranges wider, and rows are fetched for every range; but what is there of a sum is read again,
-/// which costs little while that stays in L2 too.
+/// Positions that are multiplied at once. More keep what a thread reads out of its L2, fewer read
+/// again what is there of the output, which costs little while that is small. From timings.
 constexpr int64_t kPositionsTogether = 512, kPositionsOfSmall = 256;
 constexpr int64_t kSmall = int64_t{1} << 18;
 
@@ -50,32 +48,16 @@ at::Tensor product(const at::Tensor& x, const AmxSide& matrix, const at::Tensor&
   auto shape = x.sizes().vec();
   shape.back() = columns;
   auto result = at::empty(shape, x.options());
-  const auto threads = threads_worth(N * K * columns);
-  const auto most = N * columns <= kSmall ? kPositionsOfSmall : kPositionsTogether;
-  const auto together = divided_up(K, divided_up(K, most));
-  const CoordinateGrid grid(N, columns, kAmxTile, {N, kAmxColumnNumbers / together}, threads);
-  std::vector<double> squares(static_cast<size_t>(grid.size()));
-  for_each_range(grid, threads, [&](int64_t part) {
-    for (int64_t k = 0; k < K; k += together) {
-      const auto* from = rows.const_data_ptr<float>() + k;
-      auto columns_from_k = matrix;
-      columns_from_k.data += k * matrix.position;
-      AmxResult sums{.sum = result.data_ptr<float>(),
-                     .shift = nullptr,
-                     .fresh = k == 0,
-                     .squared_norms = &squares[static_cast<size_t>(part)],
-                     .row_sums = nullptr};
-      if (k == 0 && shift.defined()) {
-        sums.shift = shift.const_data_ptr<float>();
-      }
-      multiply_by_amx(
-          {{from, 0, 1, rows.stride(0), N}, columns_from_k, 1, std::min(together, K - k)},
-          grid[part], sums);
-    }
-  });
-  const bool finite = std::all_of(squares.begin(), squares.end(),
-                                  [](double square) { return std::isfinite(square); });
-  return finite ? result : at::Tensor();
+  AmxProducts products{{rows.const_data_ptr<float>(), 0, 1, rows.stride(0), N}, matrix};
+  products.positions = K;
+  products.positions_at_once = N * columns <= kSmall ? kPositionsOfSmall : kPositionsTogether;
+  double squares = 0;
+  AmxResult sums;
+  sums.sum = result.data_ptr<float>();
+  sums.shift = shift.defined() ? shift.const_data_ptr<float>() : nullptr;
+  sums.squared_norms = &squares;
+  multiply_by_amx(products, sums, threads_worth(N * K * columns), on_threads<AmxThread>);
+  return std::isfinite(squares) ? result : at::Tensor();
 }
 
 }  // namespace

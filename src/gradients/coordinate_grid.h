@@ -55,6 +55,16 @@ inline int64_t threads_worth(int64_t multiply_adds) {
   return std::clamp<int64_t>(multiply_adds / kGrain, 1, at::get_num_threads());
 }
 
+/// Calls work(0), ..., work(threads - 1), each on a thread of its own where there are so many.
+template <typename Work>
+void on_threads(int64_t threads, const Work& work) {
+  at::parallel_for(0, threads, 1, [&](int64_t first, int64_t last) {
+    for (auto thread = first; thread < last; ++thread) {
+      work(thread);
+    }
+  });
+}
+
 /// Calls `work` with the number of every range, on so many threads.
 template <typename Work>
 void for_each_range(const CoordinateGrid& grid, int64_t threads, const Work& work) {

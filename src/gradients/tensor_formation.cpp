@@ -126,15 +126,6 @@ struct PositionKernel {
   PositionTile tile, most;
 };
 
-void form_positions_by_amx(const PositionFormation<float>& f, const CoordinateRange& range,
-                           const PositionResult<float>& result) {
-  const auto side = [](const PositionSide<float>& of) {
-    return AmxSide{of.data, of.example, of.position, 1, of.numbers};
-  };
-  multiply_by_amx({side(f.backprops), side(f.activations), f.examples, f.positions}, range,
-                  {result.sum, nullptr, result.fresh, result.squared_norms, result.backprop_sums});
-}
-
 template <typename Scalar>
 kernels::Formed form_over_positions(const at::Tensor& a, const at::Tensor& d, bool with_sum,
                                     const PositionKernel<Scalar>& kernel) {
@@ -160,6 +151,28 @@ kernels::Formed form_over_positions(const at::Tensor& a, const at::Tensor& d, bo
   return {grid.size() == 1 ? norms.squeeze(0) : norms.sum(0), sum, backprop_sums};
 }
 
+kernels::Formed form_by_amx(const at::Tensor& a, const at::Tensor& d, bool with_sum) {
+  const auto side = [](const at::Tensor& values) {
+    return AmxSide{values.const_data_ptr<float>(), values.stride(0), values.stride(1), 1,
+                   values.size(2)};
+  };
+  AmxProducts products{side(d), side(a)};
+  products.examples = a.size(0);
+  products.positions = a.size(1);
+  kernels::Formed formed;
+  formed.squared_norms = at::empty({a.size(0)}, a.options().dtype(at::kDouble));
+  AmxResult result;
+  result.squared_norms = formed.squared_norms.data_ptr<double>();
+  if (with_sum) {
+    formed.sum = at::empty({d.size(2), a.size(2)}, a.options());
+    formed.backprop_sums = at::empty({a.size(0), d.size(2)}, a.options());
+    result.sum = formed.sum.data_ptr<float>();
+    result.row_sums = formed.backprop_sums.data_ptr<float>();
+  }
+  multiply_by_amx(products, result, threads_worth(a.numel() * d.size(2)), on_threads<AmxThread>);
+  return formed;
+}
+
 }  // namespace
 
 bool can_form_positions(const at::Tensor& activations, const at::Tensor& backprops) {
@@ -176,18 +189,14 @@ bool can_form_by_amx(const at::Tensor& activations, const at::Tensor& backprops)
   return has_amx() && can_form_positions(activations, backprops) &&
          backprops.scalar_type() == at::kFloat && activations.size(1) >= kFewestAmxPositions &&
          activations.size(1) <= kAmxPositions &&
-         std::min(activations.size(2), backprops.size(2)) >= kAmxTile.rows;
+         std::min(activations.size(2), backprops.size(2)) >= kAmxRows;
 }
 
 kernels::Formed form_positions_norms_and_sum(const at::Tensor& activations,
                                              const at::Tensor& backprops, bool with_sum,
                                              kernels::Multiplier multiplier) {
   if (multiplier == kernels::Multiplier::kAmx && can_form_by_amx(activations, backprops)) {
-    const auto formed =
-        form_over_positions<float>(activations, backprops, with_sum,
-                                   {&form_positions_by_amx,
-                                    kAmxTile,
-                                    {backprops.size(2), kAmxColumnNumbers / activations.size(1)}});
+    const auto formed = form_by_amx(activations, backprops, with_sum);
     // Infinities, which are not their parts' sums, are for the other kernel.
     const auto* norms = formed.squared_norms.const_data_ptr<double>();
     if (std::all_of(norms, norms + formed.squared_norms.numel(),

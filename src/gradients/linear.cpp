@@ -103,8 +103,7 @@ class LinearUse final : public LayerUse {
         !detail::can_multiply_by_amx(input, weight, bias_)) {
       return by_torch(input);
     }
-    auto output =
-        products_.outputs && are_many(input) ? chosen_output(input, weight) : output_alone(input);
+    auto output = products_.outputs ? chosen_output(input, weight) : output_alone(input);
     if (at::GradMode::is_enabled() && input.requires_grad()) {
       const auto backward = std::make_shared<LinearBackprops>(
           input, weight, describe("backprops of linear", output, input), products_.backprops);
@@ -132,13 +131,6 @@ class LinearUse final : public LayerUse {
   }
 
  private:
-  /// Whether there are rows enough for the outputs, for which AMX must transpose what it fetches of
-  /// the weight. From timings.
-  static bool are_many(const at::Tensor& input) {
-    constexpr int64_t kRows = 512;
-    return input.numel() >= kRows * input.size(-1);
-  }
-
   at::Tensor by_torch(const at::Tensor& input) const {
     return transposed_ ? at::matmul(input, weight_) : at::linear(input, weight_, bias_);
   }

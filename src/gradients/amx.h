@@ -42,7 +42,7 @@ struct AmxResult {
 using AmxThread = std::function<void(int64_t thread)>;
 using AmxThreads = std::function<void(int64_t threads, const AmxThread& work)>;
 
-/// The same bits on any number of threads.
+/// The same bits for the same number of threads, whoever does what.
 void multiply_by_amx(const AmxProducts& products, const AmxResult& result, int64_t threads,
                      const AmxThreads& run);
 

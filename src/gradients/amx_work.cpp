@@ -5,8 +5,10 @@
 namespace gradist::detail {
 namespace {
 
-/// Numbers of a part times positions, which stay in a core's L2, and of a group.
+/// Numbers of a part times positions, which stay in a core's L2, and the most of a group; groups
+/// are smaller where that makes so many for every thread.
 constexpr int64_t kMostKept = int64_t{1} << 17, kGroupRows = 64, kGroupColumns = 128;
+constexpr int64_t kGroupsOfThread = 4;
 
 int64_t divided_up(int64_t x, int64_t y) { return (x + y - 1) / y; }
 
@@ -54,10 +56,10 @@ AmxWork::AmxWork(const AmxProducts& of, const AmxResult& to, int64_t threads)
       by_rows(of.rows.numbers >= of.columns.numbers),
       positions_(intervals(
           of.positions, of.positions_at_once == 0 ? of.positions : of.positions_at_once, kAmxStep)),
-      groups_(by_rows ? intervals(of.rows.numbers, kGroupRows, kAmxRows)
-                      : intervals(of.columns.numbers, kGroupColumns, kAmxColumns)),
-      parts_(by_rows ? intervals(of.columns.numbers, kMostKept / positions_.each, kAmxColumns)
-                     : intervals(of.rows.numbers, kMostKept / positions_.each, kAmxRows)),
+      groups_(by_rows ? groups(of.rows.numbers, kGroupRows, kAmxRows, threads)
+                      : groups(of.columns.numbers, kGroupColumns, kAmxColumns, threads)),
+      parts_(by_rows ? parts(of.columns.numbers, kAmxColumns, threads)
+                     : parts(of.rows.numbers, kAmxRows, threads)),
       threads_(threads),
       queues_(static_cast<size_t>(steps() * threads)),
       done_(static_cast<size_t>(parts_.count * groups_.count)),
@@ -69,6 +71,17 @@ AmxWork::AmxWork(const AmxProducts& of, const AmxResult& to, int64_t threads)
 }
 
 AmxWork::~AmxWork() = default;
+
+AmxIntervals AmxWork::groups(int64_t numbers, int64_t most, int64_t tile, int64_t threads) {
+  return intervals(numbers, std::min(most, divided_up(numbers, kGroupsOfThread * threads)), tile);
+}
+
+/// Threads for which a part has no group go on to another part.
+AmxIntervals AmxWork::parts(int64_t numbers, int64_t tile, int64_t threads) const {
+  const auto busy_at_once = divided_up(threads, groups_.count);
+  return intervals(numbers,
+                   std::min(kMostKept / positions_.each, divided_up(numbers, busy_at_once)), tile);
+}
 
 int64_t AmxWork::steps() const { return products.examples * positions_.count * parts_.count; }
 

@@ -83,6 +83,9 @@ class AmxWork {
   void add_squares() const;
 
  private:
+  static AmxIntervals groups(int64_t numbers, int64_t most, int64_t tile, int64_t threads);
+  AmxIntervals parts(int64_t numbers, int64_t tile, int64_t threads) const;
+
   int64_t part_of(int64_t step) const;
   int64_t round_of(int64_t step) const;  ///< times that a part was there before
   AmxSection at_positions(int64_t step, AmxSection numbers) const;

@@ -6,13 +6,17 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <sstream>
+#include <string>
 #include <thread>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 namespace gradist {
@@ -62,39 +66,53 @@ std::vector<AmxProducts> shapes() {
           shape(80, 700, 2, 2048, 0), shape(16, 16, 5, 16, 0)};
 }
 
-/// Every product of every coordinate once, at one position after the other, whichever of three
-/// threads asks.
+std::string described(const AmxProducts& products, int64_t threads) {
+  std::ostringstream text;
+  text << products.rows.numbers << " x " << products.columns.numbers << ", " << products.examples
+       << " examples of " << products.positions << " positions, " << threads << " threads";
+  return text.str();
+}
+
+/// Every product of every coordinate once, at one position after the other, whichever thread asks.
+void expect_all_once(const AmxProducts& products, int64_t threads) {
+  AmxWork work(products, {}, threads);
+  std::map<std::pair<int64_t, int64_t>, int64_t> reached;  ///< products so far, by first coordinate
+  int64_t coordinates = 0, asks = 0;
+  for (int64_t step = 0; step < work.steps(); ++step) {
+    for (int64_t group; (group = work.take(step, ++asks % threads)) >= 0;) {
+      const auto part = work.part(step), taken = work.group(step, group);
+      const auto& rows = work.by_rows ? taken : part;
+      const auto& columns = work.by_rows ? part : taken;
+      EXPECT_EQ(std::tie(rows.example, rows.position, rows.positions),
+                std::tie(columns.example, columns.position, columns.positions));
+      EXPECT_LE(rows.end - rows.begin, work.most_rows());
+      EXPECT_LE(columns.end - columns.begin, work.most_columns());
+      EXPECT_LE(rows.positions, work.most_positions());
+      auto& products_there = reached[{rows.begin, columns.begin}];
+      EXPECT_EQ(products_there, rows.example * products.positions + rows.position);
+      EXPECT_EQ(work.is_first(step), products_there == 0);
+      if (products_there == 0) {
+        coordinates += (rows.end - rows.begin) * (columns.end - columns.begin);
+      }
+      products_there += rows.positions;
+      work.wait(step, group);  // for nothing, in this order
+      work.finish(step, group, 0);
+    }
+  }
+  EXPECT_EQ(coordinates, products.rows.numbers * products.columns.numbers);
+  for (const auto& [place, products_there] : reached) {
+    EXPECT_EQ(products_there, products.examples * products.positions);
+  }
+  const auto tiles = ((products.rows.numbers + 15) / 16) * ((products.columns.numbers + 31) / 32);
+  EXPECT_GE(static_cast<int64_t>(reached.size()), std::min(threads, tiles) / 2)
+      << "there is not work for all";
+}
+
 TEST(AmxWork, IsAllProductsOnceAndInOrder) {
   for (const auto& products : shapes()) {
-    SCOPED_TRACE(::testing::Message() << products.rows.numbers << " x " << products.columns.numbers
-                                      << ", " << products.examples << " x " << products.positions);
-    constexpr int64_t kThreads = 3;
-    AmxWork work(products, {}, kThreads);
-    std::map<std::pair<int64_t, int64_t>, int64_t>
-        reached;  // products of the block that begins there
-    int64_t coordinates = 0, asks = 0;
-    for (int64_t step = 0; step < work.steps(); ++step) {
-      for (int64_t group; (group = work.take(step, ++asks % kThreads)) >= 0;) {
-        const auto part = work.part(step), taken = work.group(step, group);
-        const auto& rows = work.by_rows ? taken : part;
-        const auto& columns = work.by_rows ? part : taken;
-        EXPECT_EQ(std::tie(rows.example, rows.position, rows.positions),
-                  std::tie(columns.example, columns.position, columns.positions));
-        EXPECT_LE(rows.end - rows.begin, work.most_rows());
-        EXPECT_LE(columns.end - columns.begin, work.most_columns());
-        EXPECT_LE(rows.positions, work.most_positions());
-        auto& block = reached[{rows.begin, columns.begin}];
-        EXPECT_EQ(block, rows.example * products.positions + rows.position);
-        EXPECT_EQ(work.is_first(step), block == 0);
-        coordinates += block == 0 ? (rows.end - rows.begin) * (columns.end - columns.begin) : 0;
-        block += rows.positions;
-        work.wait(step, group);  // does not, in this order
-        work.finish(step, group, 0);
-      }
-    }
-    EXPECT_EQ(coordinates, products.rows.numbers * products.columns.numbers);
-    for (const auto& [place, products_there] : reached) {
-      EXPECT_EQ(products_there, products.examples * products.positions);
+    for (const int64_t threads : {1, 2, 3, 16, 100}) {
+      SCOPED_TRACE(described(products, threads));
+      expect_all_once(products, threads);
     }
   }
 }
@@ -127,8 +145,6 @@ TEST(AmxWork, GivesTheSameBitsWhoeverDoesWhat) {
     GTEST_SKIP() << "no AMX here";
   }
   for (auto products : shapes()) {
-    SCOPED_TRACE(::testing::Message() << products.rows.numbers << " x " << products.columns.numbers
-                                      << ", " << products.examples << " x " << products.positions);
     const auto side = [&](detail::AmxSide& of, uint64_t seed) {
       const auto values =
           test::normal({products.examples, products.positions, of.numbers}, seed).to(at::kFloat);
@@ -150,18 +166,24 @@ TEST(AmxWork, GivesTheSameBitsWhoeverDoesWhat) {
       detail::multiply_by_amx(products, result, threads, run);
       return std::vector<at::Tensor>{sum, norms, row_sums.nan_to_num()};
     };
-    const auto alone = multiplied(1, backwards);
-    for (const auto threads : {2, 3, 5}) {
+    const auto exact = at::einsum("bsr,bsc->rc", {rows.to(at::kDouble), columns.to(at::kDouble)});
+    for (const int64_t threads : {1, 2, 3, 5, 40}) {
+      SCOPED_TRACE(described(products, threads));
+      const auto in_turn = multiplied(threads, [](int64_t count, const AmxThread& work) {
+        for (int64_t thread = 0; thread < count; ++thread) {
+          work(thread);
+        }
+      });
+      EXPECT_TRUE(test::tensor_near(
+          in_turn[0], exact, 1e-5,
+          std::sqrt(static_cast<double>(products.examples * products.positions))));
       for (const AmxThreads& run : {AmxThreads(backwards), AmxThreads(one_late)}) {
         const auto found = multiplied(threads, run);
-        for (size_t i = 0; i < alone.size(); ++i) {
-          EXPECT_TRUE(test::same_bits(found[i], alone[i])) << threads << " threads, " << i;
+        for (size_t i = 0; i < found.size(); ++i) {
+          EXPECT_TRUE(test::same_bits(found[i], in_turn[i])) << i;
         }
       }
     }
-    EXPECT_TRUE(test::tensor_near(
-        alone[0], at::einsum("bsr,bsc->rc", {rows.to(at::kDouble), columns.to(at::kDouble)}), 1e-5,
-        std::sqrt(static_cast<double>(products.examples * products.positions))));
   }
 }
 

@@ -407,6 +407,14 @@ def test_a_chunk_must_be_worth_it_at_the_same_time(monkeypatch, seconds_of_four,
     assert passes[0] < 20
 
 
+@pytest.mark.parametrize("format", [torch.contiguous_format, torch.channels_last])
+def test_a_setting_is_what_the_table_of_choices_says(format):
+    Setting = sys.modules["gradist.gradient_norms"]._Setting
+    setting = Setting(4, format)
+    assert Setting.of(setting.way, 9) == setting
+    assert Setting.of(setting.way, 3) == Setting(3, format)
+
+
 def test_a_chunk_that_does_not_divide_the_batch():
     problem = zoo.make("mlp")
     n = gradist.gradient_norms(problem.model, problem.loss_fn, problem.data, chunk=3)

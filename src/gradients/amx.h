@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 
 namespace gradist::detail {
 
@@ -23,7 +22,7 @@ struct AmxSide {
 struct AmxProducts {
   AmxSide rows, columns;
   int64_t examples = 1, positions = 0;
-  /// Products are added to `sum` after so many positions each. No squares are right then.
+  /// Products are added to `sum` after so many positions each; squares are of such parts then.
   int64_t positions_at_once = 0;  ///< 0: all
 };
 
@@ -37,14 +36,8 @@ struct AmxResult {
   float* row_sums = nullptr;
 };
 
-/// Runs work(0), ..., work(threads - 1), each on a thread of its own where there are so many, and
-/// comes back when all have run.
-using AmxThread = std::function<void(int64_t thread)>;
-using AmxThreads = std::function<void(int64_t threads, const AmxThread& work)>;
-
 /// The same bits for the same number of threads, whoever does what.
-void multiply_by_amx(const AmxProducts& products, const AmxResult& result, int64_t threads,
-                     const AmxThreads& run);
+void multiply_by_amx(const AmxProducts& products, const AmxResult& result, int64_t threads);
 
 /// Whether this build, the processor and the system know AMX.
 bool has_amx();

@@ -56,7 +56,7 @@ at::Tensor product(const at::Tensor& x, const AmxSide& matrix, const at::Tensor&
   sums.sum = result.data_ptr<float>();
   sums.shift = shift.defined() ? shift.const_data_ptr<float>() : nullptr;
   sums.squared_norms = &squares;
-  multiply_by_amx(products, sums, threads_worth(N * K * columns), on_threads<AmxThread>);
+  multiply_by_amx(products, sums, threads_worth(N * K * columns));
   return std::isfinite(squares) ? result : at::Tensor();
 }
 

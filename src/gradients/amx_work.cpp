@@ -1,5 +1,7 @@
 #include "gradients/amx_work.h"
 
+#include "gradients/coordinate_grid.h"
+
 #include <algorithm>
 
 namespace gradist::detail {
@@ -10,14 +12,12 @@ namespace {
 constexpr int64_t kMostKept = int64_t{1} << 17, kGroupRows = 64, kGroupColumns = 128;
 constexpr int64_t kGroupsOfThread = 4;
 
-int64_t divided_up(int64_t x, int64_t y) { return (x + y - 1) / y; }
-
 /// Of so many entries at most, rounded up to a multiple.
 AmxIntervals intervals(int64_t size, int64_t most, int64_t multiple) {
-  const auto units = divided_up(size, multiple);
-  const auto count = divided_up(units, std::max<int64_t>(1, divided_up(most, multiple)));
-  const auto each = divided_up(units, count) * multiple;
-  return {size, each, divided_up(size, each)};
+  const auto units = at::divup(size, multiple);
+  const auto count = at::divup(units, std::max<int64_t>(1, at::divup(most, multiple)));
+  const auto each = at::divup(units, count) * multiple;
+  return {size, each, at::divup(size, each)};
 }
 
 }  // namespace
@@ -73,14 +73,14 @@ AmxWork::AmxWork(const AmxProducts& of, const AmxResult& to, int64_t threads)
 AmxWork::~AmxWork() = default;
 
 AmxIntervals AmxWork::groups(int64_t numbers, int64_t most, int64_t tile, int64_t threads) {
-  return intervals(numbers, std::min(most, divided_up(numbers, kGroupsOfThread * threads)), tile);
+  return intervals(numbers, std::min(most, at::divup(numbers, kGroupsOfThread * threads)), tile);
 }
 
 /// Threads for which a part has no group go on to another part.
 AmxIntervals AmxWork::parts(int64_t numbers, int64_t tile, int64_t threads) const {
-  const auto busy_at_once = divided_up(threads, groups_.count);
-  return intervals(numbers,
-                   std::min(kMostKept / positions_.each, divided_up(numbers, busy_at_once)), tile);
+  const auto busy_at_once = at::divup(threads, groups_.count);
+  return intervals(numbers, std::min(kMostKept / positions_.each, at::divup(numbers, busy_at_once)),
+                   tile);
 }
 
 int64_t AmxWork::steps() const { return products.examples * positions_.count * parts_.count; }
@@ -158,10 +158,9 @@ void AmxWork::add_squares() const {
   }
 }
 
-void multiply_by_amx(const AmxProducts& products, const AmxResult& result, int64_t threads,
-                     const AmxThreads& run) {
+void multiply_by_amx(const AmxProducts& products, const AmxResult& result, int64_t threads) {
   AmxWork work(products, result, threads);
-  run(threads, [&](int64_t thread) { run_amx(work, thread); });
+  on_threads(threads, [&](int64_t thread) { run_amx(work, thread); });
   work.add_squares();
 }
 

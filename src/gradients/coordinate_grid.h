@@ -9,8 +9,6 @@
 
 namespace gradist::detail {
 
-inline int64_t divided_up(int64_t x, int64_t y) { return (x + y - 1) / y; }
-
 /// Divides coordinates [rows, columns] into a grid of ranges of `most` rows and columns, which
 /// begin at multiples of `tile`; into as many as `parts` where there are so many tiles.
 class CoordinateGrid {
@@ -19,15 +17,15 @@ class CoordinateGrid {
       : rows_(rows),
         columns_(columns),
         tile_(tile),
-        row_tiles_(divided_up(rows, tile.rows)),
-        column_tiles_(divided_up(columns, tile.columns)),
-        down_(std::min(row_tiles_, divided_up(rows, most.rows))),
-        across_(std::min(column_tiles_, divided_up(columns, most.columns))) {
+        row_tiles_(at::divup(rows, tile.rows)),
+        column_tiles_(at::divup(columns, tile.columns)),
+        down_(std::min(row_tiles_, at::divup(rows, most.rows))),
+        across_(std::min(column_tiles_, at::divup(columns, most.columns))) {
     // Every part brings its rows and its columns side by side: the longer side is divided.
     if (rows >= columns) {
-      down_ = std::min(row_tiles_, std::max(down_, divided_up(parts, across_)));
+      down_ = std::min(row_tiles_, std::max(down_, at::divup(parts, across_)));
     }
-    across_ = std::min(column_tiles_, std::max(across_, divided_up(parts, down_)));
+    across_ = std::min(column_tiles_, std::max(across_, at::divup(parts, down_)));
   }
 
   int64_t size() const { return down_ * across_; }
@@ -68,7 +66,7 @@ void on_threads(int64_t threads, const Work& work) {
 /// Calls `work` with the number of every range, on so many threads.
 template <typename Work>
 void for_each_range(const CoordinateGrid& grid, int64_t threads, const Work& work) {
-  at::parallel_for(0, grid.size(), divided_up(grid.size(), threads),
+  at::parallel_for(0, grid.size(), at::divup(grid.size(), threads),
                    [&](int64_t first, int64_t last) {
                      for (auto part = first; part < last; ++part) {
                        work(part);

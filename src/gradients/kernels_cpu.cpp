@@ -48,14 +48,12 @@ constexpr int64_t kGrain = int64_t{1} << 20;
 /// Rows whose terms are summed in T before they go to float64.
 constexpr int64_t kNormRows = 128;
 
-int64_t divided_up(int64_t x, int64_t y) { return (x + y - 1) / y; }
-
 /// Numbers worth a thread where each is read once: memory is the limit then.
 constexpr int64_t kReadGrain = int64_t{1} << 15;
 
 /// Items for one thread at least, each of `work` multiply-adds.
 int64_t grain(int64_t work, int64_t worth_a_thread = kGrain) {
-  return divided_up(worth_a_thread, std::max<int64_t>(1, work));
+  return at::divup(worth_a_thread, std::max<int64_t>(1, work));
 }
 
 // ---- blocks of products
@@ -331,7 +329,7 @@ Formed form(const at::Tensor& a, const at::Tensor& d) {
 
 /// In how many ranges of columns threads share these numbers.
 int64_t column_parts(int64_t rows, int64_t columns) {
-  const auto most = std::min<int64_t>(at::get_num_threads(), divided_up(columns, kLanes));
+  const auto most = std::min<int64_t>(at::get_num_threads(), at::divup(columns, kLanes));
   return std::clamp<int64_t>(rows * columns / kReadGrain, 1, std::max<int64_t>(1, most));
 }
 
@@ -453,7 +451,7 @@ template <typename T>
 at::Tensor gram(const at::Tensor& a, const at::Tensor& d) {
   const auto& run = primitives<T>();
   const auto positions = a.size(1);
-  const auto tiles = divided_up(positions, kGramPositions), pairs = tiles * (tiles + 1) / 2;
+  const auto tiles = at::divup(positions, kGramPositions), pairs = tiles * (tiles + 1) / 2;
   at::Tensor parts = at::empty({a.size(0), pairs}, a.options().dtype(at::kDouble));
   auto* part = parts.data_ptr<double>();
   const auto side = std::min(kGramPositions, positions);

@@ -90,14 +90,12 @@ kernels::Formed norms_and_sum(const Formation<Scalar>& formation, int64_t exampl
   auto sums = at::empty(shape, options);
   auto* norm = norms.template data_ptr<double>();
   auto* sum = sums.template data_ptr<Scalar>();
-  at::parallel_for(0, parts, 1, [&](int64_t first, int64_t last) {
-    for (int64_t part = first; part < last; ++part) {
-      if (by_columns) {
-        form<Scalar>(formation, 0, examples, {part, parts}, {norm + part * examples, sum, nullptr});
-      } else {
-        form<Scalar>(formation, part * examples / parts, (part + 1) * examples / parts, {},
-                     {norm, sum + part * coordinates, nullptr});
-      }
+  on_threads(parts, [&](int64_t part) {
+    if (by_columns) {
+      form<Scalar>(formation, 0, examples, {part, parts}, {norm + part * examples, sum, nullptr});
+    } else {
+      form<Scalar>(formation, part * examples / parts, (part + 1) * examples / parts, {},
+                   {norm, sum + part * coordinates, nullptr});
     }
   });
   const auto total = [](const at::Tensor& of_parts) {
@@ -169,7 +167,7 @@ kernels::Formed form_by_amx(const at::Tensor& a, const at::Tensor& d, bool with_
     result.sum = formed.sum.data_ptr<float>();
     result.row_sums = formed.backprop_sums.data_ptr<float>();
   }
-  multiply_by_amx(products, result, threads_worth(a.numel() * d.size(2)), on_threads<AmxThread>);
+  multiply_by_amx(products, result, threads_worth(a.numel() * d.size(2)));
   return formed;
 }
 

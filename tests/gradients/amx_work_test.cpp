@@ -26,8 +26,6 @@ using detail::AmxProducts;
 using detail::AmxQueue;
 using detail::AmxResult;
 using detail::AmxSection;
-using detail::AmxThread;
-using detail::AmxThreads;
 using detail::AmxWork;
 
 TEST(AmxQueue, GivesEveryNumberOnceFromBothEnds) {
@@ -117,15 +115,18 @@ TEST(AmxWork, IsAllProductsOnceAndInOrder) {
   }
 }
 
+using ThreadWork = std::function<void(int64_t thread)>;
+using Runner = std::function<void(int64_t threads, const ThreadWork& work)>;
+
 /// Threads one after the other, the last one first: it does all the others' work.
-void backwards(int64_t threads, const AmxThread& work) {
+void backwards(int64_t threads, const ThreadWork& work) {
   for (auto thread = threads - 1; thread >= 0; --thread) {
     work(thread);
   }
 }
 
 /// Threads at once, of which the first comes late.
-void one_late(int64_t threads, const AmxThread& work) {
+void one_late(int64_t threads, const ThreadWork& work) {
   std::vector<std::thread> running;
   for (int64_t thread = 0; thread < threads; ++thread) {
     running.emplace_back([&work, thread] {
@@ -155,7 +156,7 @@ TEST(AmxWork, GivesTheSameBitsWhoeverDoesWhat) {
       return values;
     };
     const auto rows = side(products.rows, 1), columns = side(products.columns, 2);
-    const auto multiplied = [&](int64_t threads, const AmxThreads& run) {
+    const auto multiplied = [&](int64_t threads, const Runner& run) {
       const auto sum = at::full({products.rows.numbers, products.columns.numbers}, NAN, at::kFloat);
       const auto norms = at::full({products.examples}, NAN, at::kDouble);
       const auto row_sums = at::full({products.examples, products.rows.numbers}, NAN, at::kFloat);
@@ -163,13 +164,15 @@ TEST(AmxWork, GivesTheSameBitsWhoeverDoesWhat) {
       result.sum = sum.data_ptr<float>();
       result.squared_norms = norms.data_ptr<double>();
       result.row_sums = products.positions_at_once == 0 ? row_sums.data_ptr<float>() : nullptr;
-      detail::multiply_by_amx(products, result, threads, run);
+      AmxWork work(products, result, threads);
+      run(threads, [&](int64_t thread) { detail::run_amx(work, thread); });
+      work.add_squares();
       return std::vector<at::Tensor>{sum, norms, row_sums.nan_to_num()};
     };
     const auto exact = at::einsum("bsr,bsc->rc", {rows.to(at::kDouble), columns.to(at::kDouble)});
     for (const int64_t threads : {1, 2, 3, 5, 40}) {
       SCOPED_TRACE(described(products, threads));
-      const auto in_turn = multiplied(threads, [](int64_t count, const AmxThread& work) {
+      const auto in_turn = multiplied(threads, [](int64_t count, const ThreadWork& work) {
         for (int64_t thread = 0; thread < count; ++thread) {
           work(thread);
         }
@@ -177,7 +180,7 @@ TEST(AmxWork, GivesTheSameBitsWhoeverDoesWhat) {
       EXPECT_TRUE(test::tensor_near(
           in_turn[0], exact, 1e-5,
           std::sqrt(static_cast<double>(products.examples * products.positions))));
-      for (const AmxThreads& run : {AmxThreads(backwards), AmxThreads(one_late)}) {
+      for (const Runner& run : {Runner(backwards), Runner(one_late)}) {
         const auto found = multiplied(threads, run);
         for (size_t i = 0; i < found.size(); ++i) {
           EXPECT_TRUE(test::same_bits(found[i], in_turn[i])) << i;
